@@ -1,0 +1,1 @@
+//! Listeners, authentication, gRPC services and the REST derived from the contract.

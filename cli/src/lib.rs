@@ -1,0 +1,1 @@
+//! mesh: the operator's command line.

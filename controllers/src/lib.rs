@@ -1,0 +1,1 @@
+//! Leader-only loops: checkpoints, drains.

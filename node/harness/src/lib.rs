@@ -1,0 +1,1 @@
+//! Starts built binaries for tests.

@@ -1,0 +1,1 @@
+//! meshkit-node: one process of a cluster.

@@ -1,0 +1,30 @@
+//! Compiles the contract with protox, so that no `protoc` has to be installed.
+
+use std::{env, fs, path::PathBuf};
+
+const FILES: &[&str] = &[
+    "meshkit/v1/options.proto",
+    "meshkit/v1/peers.proto",
+    "meshkit/v1/operations.proto",
+    "meshkit/v1/audit.proto",
+    "meshkit/v1/cluster.proto",
+    "meshkit/v1/auth.proto",
+    "meshkit/v1/errors.proto",
+];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let mut compiler = protox::Compiler::new(["."])?;
+    compiler.include_source_info(true).include_imports(true).open_files(FILES)?;
+    // Encoded by the compiler itself, which keeps the extensions: scope and HTTP are method options.
+    fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
+
+    let mut config = tonic_prost_build::Config::new();
+    config.btree_map(["."]).enable_type_names();
+    tonic_prost_build::configure()
+        .out_dir(&out)
+        .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
+    println!("cargo:rerun-if-changed=meshkit");
+    println!("cargo:rerun-if-changed=google");
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! The RocksDB adapter behind raft's Engine trait.

@@ -1,0 +1,1 @@
+//! Consensus: log store, state store, snapshots and transport of one cluster.

@@ -1,0 +1,1 @@
+//! The pure replicated state machine of a mesh.
