@@ -1,0 +1,107 @@
+//! What a node knows of its cluster's consensus at the moment.
+
+use std::time::Duration;
+
+use statemachine::NodeId;
+
+use crate::error::{Fatal, Leader};
+
+/// What a node is to its cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Role {
+    /// Receives the log, does not vote.
+    Learner,
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+    /// Stopped, or stopping.
+    Stopped,
+}
+
+impl Role {
+    /// The word shown to people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Learner => "learner",
+            Self::Follower => "follower",
+            Self::Candidate => "candidate",
+            Self::Leader => "leader",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// One member of the cluster, as the answering node sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// Its node id.
+    pub node: NodeId,
+    /// Address of its node-to-node port, `host:port`.
+    pub raft: String,
+    /// Its API endpoint, `host:port`.
+    pub api: String,
+    /// Whether it votes.
+    pub voter: bool,
+    /// The last log index known to be durable there. Only the leader knows those of others.
+    pub matched_index: Option<u64>,
+    /// Entries it is behind the leader's log. Only the leader knows; `None` before first contact.
+    pub lag_entries: Option<u64>,
+    /// Time since it last answered. Only the leader knows; zero for the leader itself.
+    pub last_contact: Option<Duration>,
+}
+
+/// Whether enough voters answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Quorum {
+    /// How many vote.
+    pub voters: usize,
+    /// How many have to agree.
+    pub needed: usize,
+    /// How many answered the leader within the election timeout, itself included. On a follower:
+    /// zero, as it cannot know.
+    pub reachable: usize,
+    /// Whether the answering node believes that the cluster can commit: on the leader, that
+    /// enough are reachable; on others, that there is a leader which they hear.
+    pub ok: bool,
+}
+
+/// Consensus as this node sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Status {
+    /// This node.
+    pub node: NodeId,
+    /// What it is at the moment.
+    pub role: Role,
+    /// Current term.
+    pub term: u64,
+    /// Current leader, if known.
+    pub leader: Option<Leader>,
+    /// Last index in this node's log.
+    pub last_log_index: Option<u64>,
+    /// Last log index known to be committed.
+    pub committed_index: Option<u64>,
+    /// Last log index applied to this node's state.
+    pub applied_index: Option<u64>,
+    /// Last log index whose effects are durable in the state store.
+    pub durable_index: Option<u64>,
+    /// Last log index removed from this node's log.
+    pub purged_index: Option<u64>,
+    /// Members by id.
+    pub members: Vec<Member>,
+    /// Whether enough voters answer.
+    pub quorum: Quorum,
+    /// Whether the cluster has been initialised, as far as this node knows.
+    pub initialized: bool,
+    /// Set when this node has stopped itself.
+    pub fatal: Option<Fatal>,
+}
+
+impl Status {
+    /// Whether this node leads.
+    pub fn is_leader(&self) -> bool {
+        self.role == Role::Leader
+    }
+}
