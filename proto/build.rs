@@ -15,7 +15,10 @@ const FILES: &[&str] = &[
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let mut compiler = protox::Compiler::new(["."])?;
-    compiler.include_source_info(true).include_imports(true).open_files(FILES)?;
+    compiler
+        .include_source_info(true)
+        .include_imports(true)
+        .open_files(FILES)?;
     // Encoded by the compiler itself, which keeps the extensions: scope and HTTP are method options.
     fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
 
