@@ -1,1 +1,46 @@
-//! The pure replicated state machine of a mesh.
+//! The replicated state machine of a mesh.
+//!
+//! Owns what the mesh knows and every rule about it: records, commands, rejections, events, the audit chain, the
+//! idempotency table, the digest, planners, and the one codec of what is stored or replicated.
+//!
+//! Deliberately has no IO, no clock, no randomness, no floats, no unordered maps and no tasks: the same entries in the
+//! same order give the same state on every node. Knows no wire format but its own codec, and nothing of Raft.
+//!
+//! Start reading at [`command`], then [`apply`].
+
+pub mod audit;
+pub mod clock;
+pub mod cluster;
+pub mod codec;
+pub mod digest;
+pub mod plan;
+pub mod record;
+pub mod rows;
+pub mod selector;
+
+mod apply;
+mod command;
+mod entry;
+mod event;
+mod handlers;
+mod idempotency;
+mod ids;
+mod position;
+mod rejection;
+mod state;
+mod unit;
+
+pub use self::{
+    apply::{Answer, Applied, CHANGES_MAX, UNIT_BYTES_MAX, apply, dry_run, target_of},
+    cluster::ClusterState,
+    command::{Command, Effects, Handler, View},
+    entry::{Conditions, Entry, Idempotency, Origin, Proposal, Replicated, ReplicationRefused, Request, Stamp},
+    event::{Event, Refusal},
+    handlers::*,
+    ids::{ClusterId, Epoch, Hash, ID_BYTES_MAX, InvalidId, MeshId, NodeId, OperationId, PeerId, Revision, TimelineId},
+    position::{Etag, Position, Timeline},
+    record::Record,
+    rejection::{CODES as REJECTION_CODES, Rejection},
+    state::{LoadError, Loader, MeshState, PeersByStatus, RECENT_MAX, Recent, State},
+    unit::{Change, Outcome, Recorded, Unit},
+};

@@ -1,0 +1,324 @@
+//! The one door into the state.
+//!
+//! `apply` takes an entry and the state, and nothing else: no clock, no randomness, no IO. Every node that applies the
+//! same entries in the same order has the same state, however the entries were batched.
+
+use std::sync::Arc;
+
+use crate::{
+    Change, Conditions, Effects, Entry, Handler, Hash, Idempotency, MeshState, Origin, Outcome, Position, Proposal,
+    Recorded, Rejection, Replicated, ReplicationRefused, Revision, Stamp, State, TimelineId, Unit, View, audit,
+    cluster,
+    command::Command,
+    idempotency::Verdict,
+    record::{Kind, Meta},
+    rows::RowChange,
+};
+
+/// The most records that one entry may change.
+pub const CHANGES_MAX: usize = 1000;
+/// The most bytes that one entry's unit may have.
+pub const UNIT_BYTES_MAX: usize = 1024 * 1024;
+
+/// What came of an entry, and the rows that store it.
+#[derive(Debug)]
+pub struct Applied {
+    /// What came of it.
+    pub answer: Answer,
+    /// What has to be stored, together with [`State::head_row`].
+    pub rows: Vec<RowChange>,
+}
+
+/// What came of an entry.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// It took a revision; the unit says whether it took effect.
+    Recorded(Arc<Recorded>),
+    /// It took no revision, because the mesh is not initialized.
+    Refused(Rejection),
+    /// A replicated unit that is part of the state already.
+    AlreadyHere,
+    /// A replicated unit that does not fit.
+    ReplicationRefused(ReplicationRefused),
+    /// A change of the cluster partition.
+    Cluster(cluster::Outcome),
+}
+
+/// Applies one entry.
+pub fn apply(state: &mut State, entry: &Entry) -> Applied {
+    let mut rows = Vec::new();
+    let answer = match entry {
+        Entry::Command(proposal) => command(&mut state.mesh, proposal, &mut rows),
+        Entry::Replicated(replicated) => repeat(&mut state.mesh, replicated, &mut rows),
+        Entry::Cluster(command) => Answer::Cluster(state.cluster.apply(command, &mut rows)),
+    };
+    Applied { answer, rows }
+}
+
+/// What a command would come to: the same code, on a clone.
+#[must_use]
+pub fn dry_run(state: &State, proposal: &Proposal) -> Answer {
+    command(&mut state.mesh.clone(), proposal, &mut Vec::new())
+}
+
+fn command(mesh: &mut MeshState, proposal: &Proposal, rows: &mut Vec<RowChange>) -> Answer {
+    let Proposal {
+        stamp,
+        origin,
+        conditions,
+        command,
+    } = proposal;
+    let Some(position) = next_position(mesh, command) else {
+        return Answer::Refused(Rejection::MeshNotInitialized);
+    };
+    let stamp = Stamp {
+        mesh_time_ms: stamp.mesh_time_ms.max(mesh.stamp.mesh_time_ms),
+        wall_ms: stamp.wall_ms,
+    };
+    let handler = command.handler();
+    let view = View {
+        mesh,
+        position,
+        stamp,
+        origin,
+    };
+    let outcome = match decide(&view, handler, conditions) {
+        Ok(Decision::Effects(effects)) => match changes(&view, effects) {
+            Ok(outcome) => outcome,
+            Err(rejection) => Outcome::Rejected(rejection),
+        },
+        Ok(Decision::Replay(of)) => Outcome::Replayed { of },
+        Err(rejection) => Outcome::Rejected(rejection),
+    };
+    let target = handler
+        .target()
+        .map_or_else(String::new, |(kind, id)| format!("{}/{id}", kind.word()));
+    let action = handler.action().to_owned();
+    let mut unit = Unit {
+        position,
+        parent: mesh.position,
+        stamp,
+        origin: bounded(origin),
+        action,
+        target,
+        outcome,
+    };
+    let mut bytes = unit.encode();
+    if bytes.len() > UNIT_BYTES_MAX {
+        let measured = bytes.len() as u64;
+        let what = "bytes changed by one command".to_owned();
+        let limit = UNIT_BYTES_MAX as u64;
+        unit.outcome = Outcome::Rejected(Rejection::ResourceExhausted { what, measured, limit });
+        bytes = unit.encode();
+    }
+    Answer::Recorded(Arc::new(mesh.commit(unit, bytes, rows)))
+}
+
+/// The position that a command takes: the next on the timeline, or the first of the mesh. None before that.
+fn next_position(mesh: &MeshState, command: &Command) -> Option<Position> {
+    match (mesh.mesh(), command) {
+        (None, Command::InitMesh(init)) => Some(Position {
+            timeline: init.timeline,
+            revision: Revision(1),
+        }),
+        (None, _) => None,
+        (Some(_), _) => Some(Position {
+            timeline: mesh.position.timeline,
+            revision: mesh.position.revision.next(),
+        }),
+    }
+}
+
+enum Decision {
+    Effects(Effects),
+    Replay(Revision),
+}
+
+/// Idempotency, then ETag, then the handler's own rules.
+fn decide(view: &View<'_>, handler: &dyn Handler, conditions: &Conditions) -> Result<Decision, Rejection> {
+    check_origin(view.origin)?;
+    if let Some(given) = &view.origin.idempotency {
+        let settings = view.mesh.settings();
+        match view
+            .mesh
+            .idempotency
+            .judge(&view.origin.actor, given, view.stamp.mesh_time_ms, &settings)
+        {
+            Verdict::New { .. } => {}
+            Verdict::Seen(of) => return Ok(Decision::Replay(of)),
+            Verdict::Refused(rejection) => return Err(rejection),
+        }
+    }
+    check_conditions(view, handler, conditions)?;
+    handler.validate(view).map(Decision::Effects)
+}
+
+fn check_origin(origin: &Origin) -> Result<(), Rejection> {
+    let longest = [
+        ("reason", origin.reason.len(), Origin::REASON_BYTES_MAX),
+        ("ticket", origin.ticket.len(), Origin::TICKET_BYTES_MAX),
+        (
+            "idempotencyKey",
+            origin.idempotency.as_ref().map_or(0, |given| given.key.len()),
+            Idempotency::KEY_BYTES_MAX,
+        ),
+    ];
+    for (field, length, limit) in longest {
+        if length > limit {
+            return Err(Rejection::invalid(
+                field,
+                format!("{length} bytes are over the limit of {limit}"),
+            ));
+        }
+    }
+    if origin
+        .idempotency
+        .as_ref()
+        .is_some_and(|given| given.key.is_empty() || given.key.contains('\0'))
+    {
+        return Err(Rejection::invalid("idempotencyKey", "1 to 64 bytes without NUL"));
+    }
+    Ok(())
+}
+
+/// The origin as it is recorded: nothing in it is longer than its limit, whoever proposed it.
+fn bounded(origin: &Origin) -> Origin {
+    let mut origin = origin.clone();
+    truncate(&mut origin.reason, Origin::REASON_BYTES_MAX);
+    truncate(&mut origin.ticket, Origin::TICKET_BYTES_MAX);
+    if let Some(given) = &mut origin.idempotency {
+        truncate(&mut given.key, Idempotency::KEY_BYTES_MAX);
+    }
+    origin
+}
+
+fn truncate(text: &mut String, limit: usize) {
+    text.truncate(text.floor_char_boundary(limit));
+}
+
+fn check_conditions(view: &View<'_>, handler: &dyn Handler, conditions: &Conditions) -> Result<(), Rejection> {
+    let Conditions {
+        if_match,
+        if_absent,
+        if_revision,
+    } = conditions;
+    let current = view.mesh.position.revision;
+    if let Some(given) = if_revision.filter(|given| *given != current) {
+        return Err(Rejection::RevisionMismatch { given, current });
+    }
+    let Some((kind, id)) = handler.target() else {
+        return Ok(());
+    };
+    let current = view.mesh.meta(kind, &id).as_ref().map(Meta::etag);
+    if let Some(given) = if_match {
+        let matches = current.is_some_and(|current| given == "*" || *given == current.to_string());
+        if !matches {
+            let mut given = given.clone();
+            truncate(&mut given, 128);
+            return Err(Rejection::EtagMismatch { given, current });
+        }
+    }
+    match current.filter(|_| *if_absent) {
+        Some(current) => Err(Rejection::AlreadyExists {
+            kind: kind.word().to_owned(),
+            id,
+            current,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Turns effects into changes: before and after, with version and times stamped. What does not differ is no change.
+fn changes(view: &View<'_>, effects: Effects) -> Result<Outcome, Rejection> {
+    let Effects { puts, deletes, events } = effects;
+    let measured = puts.len() + deletes.len();
+    if measured > CHANGES_MAX {
+        let what = "records changed by one command".to_owned();
+        return Err(Rejection::ResourceExhausted {
+            what,
+            measured: measured as u64,
+            limit: CHANGES_MAX as u64,
+        });
+    }
+    let mut changes = Vec::with_capacity(measured);
+    for mut after in puts {
+        let before = view.mesh.record(after.kind(), &after.id());
+        after.set_meta(next_meta(view, before.as_ref().map(|record| record.meta())));
+        changes.push(Change {
+            before,
+            after: Some(after),
+        });
+    }
+    for (kind, id) in deletes {
+        if let Some(before) = view.mesh.record(kind, &id) {
+            changes.push(Change {
+                before: Some(before),
+                after: None,
+            });
+        }
+    }
+    Ok(Outcome::Applied { changes, events })
+}
+
+fn next_meta(view: &View<'_>, before: Option<&Meta>) -> Meta {
+    let first = Meta {
+        version: 0,
+        created: view.position,
+        changed: view.position,
+        created_wall_ms: view.stamp.wall_ms,
+        changed_wall_ms: view.stamp.wall_ms,
+    };
+    let before = before.copied().unwrap_or(first);
+    Meta {
+        version: before.version.saturating_add(1),
+        changed: view.position,
+        changed_wall_ms: view.stamp.wall_ms,
+        ..before
+    }
+}
+
+/// Repeats what another cluster's apply decided.
+fn repeat(mesh: &mut MeshState, replicated: &Replicated, rows: &mut Vec<RowChange>) -> Answer {
+    let unit = match Unit::decode(&replicated.unit) {
+        Ok(unit) => unit,
+        Err(error) => return Answer::ReplicationRefused(ReplicationRefused::Damaged(error.to_string())),
+    };
+    let here = mesh.position;
+    if unit.position.timeline == here.timeline && unit.position.revision <= here.revision {
+        return Answer::AlreadyHere;
+    }
+    if let Err(refused) = follows(here, &unit) {
+        return Answer::ReplicationRefused(refused);
+    }
+    let chain: Hash = audit::extend(mesh.chain, &replicated.unit);
+    if chain != replicated.chain {
+        let why = format!("the chain here comes to {chain}, at the origin to {}", replicated.chain);
+        return Answer::ReplicationRefused(ReplicationRefused::Damaged(why));
+    }
+    Answer::Recorded(Arc::new(mesh.commit(unit, replicated.unit.clone(), rows)))
+}
+
+fn follows(here: Position, unit: &Unit) -> Result<(), ReplicationRefused> {
+    if unit.parent == here {
+        return Ok(());
+    }
+    let same_line = unit.parent.timeline == here.timeline || here.timeline == TimelineId::default();
+    if same_line && unit.parent.revision > here.revision {
+        let found = unit.position.revision;
+        return Err(ReplicationRefused::Gap {
+            expected: here.revision.next(),
+            found,
+        });
+    }
+    Err(ReplicationRefused::Diverged {
+        expected: here.timeline,
+        found: unit.parent.timeline,
+        at: here.revision,
+    })
+}
+
+/// The kind and id that an audit target names: `peer/p1`.
+#[must_use]
+pub fn target_of(kind: Kind, id: &str) -> String {
+    format!("{}/{id}", kind.word())
+}

@@ -1,0 +1,129 @@
+//! Everything that can be asked of a mesh: one command, one handler, one table.
+//!
+//! To add a mutation: write `handlers/<verb>.rs` with the command's fields and its [`Handler`], and add its name at the
+//! end of the table below. The pipeline in `apply.rs` is not edited (docs/adding-a-command.md).
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Event, MeshState, Origin, Position, Record, Rejection, Stamp,
+    handlers::{
+        AdvanceDrain, CancelOperation, CheckpointAudit, CordonPeer, DeregisterPeer, DrainPeer, InitMesh, PatchPeer,
+        RecordRefusals, RegisterPeer, UncordonPeer, UndrainPeer,
+    },
+    record::Kind,
+};
+
+/// What a command means to do, before it is known whether it may.
+pub trait Handler {
+    /// Its name in the audit trail: `peers.drain`.
+    fn action(&self) -> &'static str;
+
+    /// The record whose ETag `If-Match` speaks of, and which the audit trail names.
+    fn target(&self) -> Option<(Kind, String)>;
+
+    /// Decides. Reads the state, changes nothing, and needs nothing else: the same view gives the same answer on
+    /// every node.
+    ///
+    /// # Errors
+    /// Why it may not be done.
+    fn validate(&self, view: &View<'_>) -> Result<Effects, Rejection>;
+}
+
+/// What a handler may look at.
+pub struct View<'a> {
+    /// The mesh as it is before the command.
+    pub mesh: &'a MeshState,
+    /// The position that the command takes.
+    pub position: Position,
+    /// The leader's clocks; mesh time is the one that apply settled on.
+    pub stamp: Stamp,
+    /// Who asks, and why.
+    pub origin: &'a Origin,
+}
+
+/// What a command does. Versions and times of the records are stamped by apply.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Effects {
+    /// Records to put in place.
+    pub puts: Vec<Record>,
+    /// Records to take away.
+    pub deletes: Vec<(Kind, String)>,
+    /// What to tell observers.
+    pub events: Vec<Event>,
+}
+
+impl Effects {
+    /// Everything is as asked already.
+    #[must_use]
+    pub fn unchanged() -> Self {
+        Self::default()
+    }
+
+    /// Puts a record in place.
+    #[must_use]
+    pub fn put(mut self, record: Record) -> Self {
+        self.puts.push(record);
+        self
+    }
+
+    /// Takes a record away.
+    #[must_use]
+    pub fn delete(mut self, kind: Kind, id: impl Into<String>) -> Self {
+        self.deletes.push((kind, id.into()));
+        self
+    }
+
+    /// Tells observers.
+    #[must_use]
+    pub fn event(mut self, event: Event) -> Self {
+        self.events.push(event);
+        self
+    }
+}
+
+macro_rules! table {
+    ($($name:ident),* $(,)?) => {
+        /// Everything that can be asked of a mesh. The order is part of the encoding: add at the end, remove nothing.
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum Command {
+            $(
+                #[doc = concat!("See [`", stringify!($name), "`].")]
+                $name($name),
+            )*
+        }
+
+        impl Command {
+            /// The command's handler.
+            #[must_use]
+            pub fn handler(&self) -> &dyn Handler {
+                match self {
+                    $(Self::$name(handler) => handler,)*
+                }
+            }
+        }
+
+        $(
+            impl From<$name> for Command {
+                fn from(command: $name) -> Self {
+                    Self::$name(command)
+                }
+            }
+        )*
+    };
+}
+
+table! {
+    InitMesh,
+    RegisterPeer,
+    PatchPeer,
+    DeregisterPeer,
+    CordonPeer,
+    UncordonPeer,
+    DrainPeer,
+    UndrainPeer,
+    CancelOperation,
+    AdvanceDrain,
+    CheckpointAudit,
+    RecordRefusals,
+}

@@ -1,0 +1,131 @@
+//! The state, taken back from stored rows. The digest is computed again from the bytes that were read and compared
+//! with the one that was stored, so that a flipped bit is found before anything is served.
+
+use super::{RECENT_MAX, Recent, State};
+use crate::{
+    Hash, Record, Recorded,
+    codec::{self, Format},
+    digest::row_hash,
+    rows::{self, HeadRow, Table},
+};
+
+/// Why stored rows are not a state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// A row does not decode.
+    #[error("a row of table {table:?} does not decode (key {key}): {error}")]
+    Row {
+        /// The table.
+        table: Table,
+        /// The key, in hex.
+        key: String,
+        /// What is wrong.
+        error: codec::Error,
+    },
+    /// The head row does not decode.
+    #[error("the head row does not decode: {0}")]
+    Head(codec::Error),
+    /// Rows are there, and do not add up to what was stored with them.
+    #[error("table Records does not match its digest: stored {stored}, computed {computed}")]
+    Digest {
+        /// What the head row says.
+        stored: Hash,
+        /// What the rows add up to.
+        computed: Hash,
+    },
+}
+
+/// Builds a state from stored rows, in any order of tables; history rows in order of revision, and only the last
+/// [`RECENT_MAX`] of them are needed.
+#[derive(Debug, Default)]
+pub struct Loader {
+    state: State,
+}
+
+impl Loader {
+    /// Begins with nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes one row.
+    ///
+    /// # Errors
+    /// The row does not decode.
+    pub fn row(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), LoadError> {
+        let named = |error| LoadError::Row {
+            table,
+            key: hex(key),
+            error,
+        };
+        match table {
+            Table::Records if key.first() == Some(&rows::IDEMPOTENCY) => {
+                let hash = self.state.mesh.idempotency.load(key, value).map_err(named)?;
+                self.state.mesh.load_hash(hash);
+            }
+            Table::Records => {
+                let record: Record = codec::decode(Format::Record, value).map_err(named)?;
+                self.state.mesh.load_record(record, row_hash(key, value));
+            }
+            Table::History => {
+                let recorded = Recorded::decode(value).map_err(named)?;
+                let recent = &mut self.state.mesh.recent;
+                if recent.len() == RECENT_MAX {
+                    recent.pop_front();
+                }
+                let revision = recorded.unit.position.revision;
+                recent.push_back(Recent {
+                    revision,
+                    chain: recorded.chain,
+                    digest: recorded.digest,
+                });
+            }
+            Table::Index => {}
+            Table::Cluster => self.state.cluster.load(value).map_err(named)?,
+        }
+        Ok(())
+    }
+
+    /// Ends with the head row; without one the state is empty.
+    ///
+    /// # Errors
+    /// The head row does not decode, or the rows do not add up to the digest that it holds.
+    pub fn finish(mut self, head: Option<&[u8]>) -> Result<State, LoadError> {
+        let head: HeadRow = match head {
+            Some(bytes) => codec::decode(Format::Head, bytes).map_err(LoadError::Head)?,
+            None => codec::decode(Format::Head, &State::default().head_row()).map_err(LoadError::Head)?,
+        };
+        let HeadRow {
+            position,
+            stamp,
+            chain,
+            digest,
+            vector,
+            cluster_chain,
+            cluster_sequence,
+        } = head;
+        let mesh = &mut self.state.mesh;
+        mesh.position = position;
+        mesh.stamp = stamp;
+        mesh.chain = chain;
+        mesh.vector = vector
+            .into_iter()
+            .map(|(cluster, epoch, sequence)| (cluster, (epoch, sequence)))
+            .collect();
+        self.state.cluster.chain = cluster_chain;
+        self.state.cluster.sequence = cluster_sequence;
+        let computed = self.state.mesh.digest();
+        if computed != digest {
+            return Err(LoadError::Digest {
+                stored: digest,
+                computed,
+            });
+        }
+        Ok(self.state)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().take(64).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,297 @@
+//! Properties over random histories: one door, dry run, retries, rebuilding elsewhere (M2, M6, F1, X1).
+
+use meshkit_statemachine::{
+    AdvanceDrain, Answer, CancelOperation, Command, CordonPeer, DeregisterPeer, DrainPeer, Entry, Hash, LoadError,
+    Loader, Outcome, PatchPeer, Proposal, Recorded, Replicated, ReplicationRefused, Revision, State, UncordonPeer,
+    UndrainPeer, Unit, audit, dry_run, rows::Table,
+};
+use proptest::prelude::*;
+
+use crate::world::{World, key, peer_id, register};
+
+#[derive(Debug, Clone)]
+enum Step {
+    Register(u8),
+    Deregister(u8),
+    Cordon(u8),
+    Uncordon(u8),
+    Drain(u8),
+    Undrain(u8),
+    Label(u8, u8),
+    /// Finishes the active step of the oldest running operation.
+    Advance,
+    Cancel,
+    Wait(u32),
+}
+
+fn step() -> impl Strategy<Value = (Step, Option<u8>)> {
+    let peer = 0_u8..4;
+    let step = prop_oneof![
+        peer.clone().prop_map(Step::Register),
+        peer.clone().prop_map(Step::Deregister),
+        peer.clone().prop_map(Step::Cordon),
+        peer.clone().prop_map(Step::Uncordon),
+        peer.clone().prop_map(Step::Drain),
+        peer.clone().prop_map(Step::Undrain),
+        (peer, any::<u8>()).prop_map(|(peer, value)| Step::Label(peer, value)),
+        Just(Step::Advance),
+        Just(Step::Cancel),
+        (0_u32..120_000).prop_map(Step::Wait),
+    ];
+    (step, proptest::option::weighted(0.3, 0_u8..6))
+}
+
+fn command(step: &Step, state: &State) -> Option<Command> {
+    let running = state.mesh.running().next();
+    Some(match step {
+        Step::Register(n) => register(*n),
+        Step::Deregister(n) => DeregisterPeer { id: peer_id(*n) }.into(),
+        Step::Cordon(n) => CordonPeer { id: peer_id(*n) }.into(),
+        Step::Uncordon(n) => UncordonPeer { id: peer_id(*n) }.into(),
+        Step::Drain(n) => DrainPeer { id: peer_id(*n) }.into(),
+        Step::Undrain(n) => UndrainPeer { id: peer_id(*n) }.into(),
+        Step::Label(n, value) => PatchPeer {
+            id: peer_id(*n),
+            labels: [("l".to_owned(), value.to_string())].into(),
+            metadata: Default::default(),
+            remove_labels: vec![],
+            remove_metadata: vec![],
+        }
+        .into(),
+        Step::Advance => {
+            let running = running?;
+            let step = u32::try_from(running.active_step()?).ok()?;
+            AdvanceDrain {
+                operation: running.id.clone(),
+                step,
+            }
+            .into()
+        }
+        Step::Cancel => CancelOperation {
+            id: running?.id.clone(),
+        }
+        .into(),
+        Step::Wait(_) => return None,
+    })
+}
+
+/// Plays steps; `each` sees every proposal before it is applied and the world after it.
+fn play(
+    steps: &[(Step, Option<u8>)],
+    mut each: impl FnMut(&State, &Proposal, &World, &Recorded),
+) -> (World, Vec<Proposal>) {
+    let mut world = World::new();
+    let mut proposals = Vec::new();
+    for (step, idempotency) in steps {
+        if let Step::Wait(ms) = step {
+            world.now_ms += u64::from(*ms);
+        }
+        let Some(command) = command(step, &world.state) else {
+            continue;
+        };
+        let mut proposal = world.proposal(command);
+        proposal.origin.idempotency = idempotency.and_then(|n| key(&format!("k{n}"), n));
+        let before = world.state.clone();
+        let recorded = world.propose(proposal.clone());
+        each(&before, &proposal, &world, &recorded);
+        proposals.push(proposal);
+    }
+    (world, proposals)
+}
+
+fn units(world: &World) -> Vec<Recorded> {
+    world.rows[&Table::History]
+        .values()
+        .map(|row| Recorded::decode(row).unwrap())
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn dry_run_equals_the_commit_at_that_position(steps in prop::collection::vec(step(), 1..40)) {
+        play(&steps, |before, proposal, _, recorded| {
+            let digest = before.mesh.digest();
+            let Answer::Recorded(preview) = dry_run(before, proposal) else { panic!() };
+            assert_eq!(&*preview, recorded);
+            assert_eq!(before.mesh.digest(), digest, "a dry run changes nothing");
+        });
+    }
+
+    #[test]
+    fn a_state_read_back_at_any_point_goes_on_alike(
+        steps in prop::collection::vec(step(), 1..40),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let (world, proposals) = play(&steps, |_, _, _, _| {});
+        let cut = cut.index(proposals.len() + 1);
+        let mut other = World::new();
+        for (at, proposal) in proposals.iter().enumerate() {
+            if at == cut {
+                other.state = other.reload();
+            }
+            other.propose(proposal.clone());
+        }
+        prop_assert_eq!(other.state.mesh.digest(), world.state.mesh.digest());
+        prop_assert_eq!(other.reload().head_row(), world.state.head_row());
+        prop_assert_eq!(&other.rows, &world.rows);
+        let head = world.state.mesh.position().revision;
+        prop_assert_eq!(other.reload().mesh.recent_at(head), world.state.mesh.recent_at(head));
+    }
+
+    #[test]
+    fn a_retry_equals_one_application(steps in prop::collection::vec(step(), 1..40)) {
+        play(&steps, |_, proposal, world, recorded| {
+            if proposal.origin.idempotency.is_none() {
+                return;
+            }
+            let mut again = world.clone();
+            let retry = again.propose(proposal.clone());
+            match &recorded.unit.outcome {
+                Outcome::Applied { .. } => {
+                    assert_eq!(retry.unit.outcome, Outcome::Replayed { of: recorded.unit.position.revision });
+                }
+                Outcome::Rejected(_) | Outcome::Replayed { .. } => {}
+            }
+            assert!(retry.unit.changes().is_empty());
+        });
+    }
+
+    #[test]
+    fn changes_rebuild_the_state_in_a_second_cluster(steps in prop::collection::vec(step(), 1..40)) {
+        let (world, _) = play(&steps, |_, _, _, _| {});
+        let mut passive = World::default();
+        for recorded in units(&world) {
+            let entry = Entry::Replicated(Replicated { unit: recorded.bytes.to_vec(), chain: recorded.chain });
+            let Answer::Recorded(repeated) = passive.apply(&entry) else { panic!() };
+            prop_assert_eq!(&*repeated, &recorded);
+            prop_assert!(matches!(passive.apply(&entry), Answer::AlreadyHere), "never applied twice");
+        }
+        prop_assert_eq!(passive.state.mesh.digest(), world.state.mesh.digest());
+        prop_assert_eq!(&passive.rows[&Table::Records], &world.rows[&Table::Records]);
+        prop_assert_eq!(passive.state.head_row(), world.state.head_row());
+    }
+
+    #[test]
+    fn reverting_units_shows_the_past(steps in prop::collection::vec(step(), 1..40)) {
+        let mut past = vec![World::new().state];
+        let (world, _) = play(&steps, |_, _, world, _| past.push(world.state.clone()));
+        let mut state = world.state.clone();
+        for (recorded, was) in units(&world).iter().rev().zip(past.iter().rev()) {
+            prop_assert_eq!(state.mesh.position(), was.mesh.position());
+            let peers = |state: &State| state.mesh.peers_after(None).cloned().collect::<Vec<_>>();
+            prop_assert_eq!(peers(&state), peers(was));
+            let operations = |state: &State| state.mesh.operations_before(None).cloned().collect::<Vec<_>>();
+            prop_assert_eq!(operations(&state), operations(was));
+            state.mesh.revert(&recorded.unit);
+        }
+    }
+
+    #[test]
+    fn the_chain_can_be_recomputed_and_shows_any_change(
+        steps in prop::collection::vec(step(), 1..20),
+        at in any::<prop::sample::Index>(),
+        bit in any::<prop::sample::Index>(),
+    ) {
+        let (world, _) = play(&steps, |_, _, _, _| {});
+        let units = units(&world);
+        let recompute = |units: &[Vec<u8>]| units.iter().fold(Hash::default(), |chain, unit| audit::extend(chain, unit));
+        let mut bytes: Vec<Vec<u8>> = units.iter().map(|recorded| recorded.bytes.to_vec()).collect();
+        prop_assert_eq!(recompute(&bytes), world.state.mesh.chain());
+        let unit = at.get_mut(&mut bytes[..]);
+        let bit = bit.index(unit.len() * 8);
+        unit[bit / 8] ^= 1 << (bit % 8);
+        prop_assert_ne!(recompute(&bytes), world.state.mesh.chain());
+    }
+
+    #[test]
+    fn a_flipped_bit_in_a_record_is_found(
+        steps in prop::collection::vec(step(), 1..20),
+        at in any::<prop::sample::Index>(),
+        bit in any::<prop::sample::Index>(),
+    ) {
+        let (mut world, _) = play(&steps, |_, _, _, _| {});
+        let head = world.state.head_row();
+        let records = world.rows.get_mut(&Table::Records).unwrap();
+        let key = at.get(&records.keys().cloned().collect::<Vec<_>>()).clone();
+        let value = records.get_mut(&key).unwrap();
+        let bit = bit.index(value.len() * 8);
+        value[bit / 8] ^= 1 << (bit % 8);
+        let mut loader = Loader::new();
+        let mut read = || -> Result<(), LoadError> {
+            for (table, rows) in &world.rows {
+                for (key, value) in rows {
+                    loader.row(*table, key, value)?;
+                }
+            }
+            Ok(())
+        };
+        if read().is_ok() {
+            let found = matches!(loader.finish(Some(&head)), Err(LoadError::Digest { .. }));
+            prop_assert!(found);
+        }
+    }
+
+    #[test]
+    fn decoders_withstand_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Unit::decode(&bytes);
+        let _ = Recorded::decode(&bytes);
+        let _ = meshkit_statemachine::codec::decode::<Entry>(meshkit_statemachine::codec::Format::Entry, &bytes);
+        let mut framed = vec![1, 1];
+        framed.extend(&bytes);
+        let _ = meshkit_statemachine::codec::decode::<Entry>(meshkit_statemachine::codec::Format::Entry, &framed);
+    }
+}
+
+#[test]
+fn replicated_units_have_to_follow() {
+    let mut world = World::new();
+    (1..4).for_each(|n| {
+        world.run(register(n)).unwrap();
+    });
+    let units = units(&world);
+    let entry = |at: usize| {
+        Entry::Replicated(Replicated {
+            unit: units[at].bytes.to_vec(),
+            chain: units[at].chain,
+        })
+    };
+    let mut passive = World::default();
+    let gap = ReplicationRefused::Gap {
+        expected: Revision(1),
+        found: Revision(2),
+    };
+    assert!(matches!(passive.apply(&entry(1)), Answer::ReplicationRefused(refused) if refused == gap));
+    assert!(matches!(passive.apply(&entry(0)), Answer::Recorded(_)));
+    let gap = ReplicationRefused::Gap {
+        expected: Revision(2),
+        found: Revision(4),
+    };
+    assert!(matches!(passive.apply(&entry(3)), Answer::ReplicationRefused(refused) if refused == gap));
+    let mut forged = units[1].clone();
+    forged.unit.parent.timeline.0 ^= 1;
+    let forged = Entry::Replicated(Replicated {
+        unit: forged.unit.encode(),
+        chain: forged.chain,
+    });
+    assert!(matches!(
+        passive.apply(&forged),
+        Answer::ReplicationRefused(ReplicationRefused::Diverged { .. })
+    ));
+    let mut forged = units[1].clone();
+    forged.unit.action = "peers.forged".into();
+    let forged = Entry::Replicated(Replicated {
+        unit: forged.unit.encode(),
+        chain: forged.chain,
+    });
+    assert!(matches!(
+        passive.apply(&forged),
+        Answer::ReplicationRefused(ReplicationRefused::Damaged(_))
+    ));
+    assert_eq!(
+        passive.state.mesh.position().revision,
+        Revision(1),
+        "nothing was changed"
+    );
+}
