@@ -1,1 +1,22 @@
-//! Leader-only loops: checkpoints, drains.
+//! The loops of a node: they look at the replicated state, see what is to be done, and propose it.
+//!
+//! A loop takes no input and keeps nothing that matters in memory: it is woken by every change of the state and by a
+//! period, looks at the state afresh, and proposes the next step, conditioned so that a step proposed twice or by a
+//! deposed leader is refused. Killing the process at any point loses nothing.
+//!
+//! Does not decide what a step does (`statemachine` handlers and planners do) and knows nothing of the API.
+
+mod bootstrap;
+mod checkpoint;
+mod describe;
+mod drain;
+mod driver;
+mod ports;
+mod refusals;
+
+pub use self::{
+    checkpoint::Schedule as CheckpointSchedule,
+    driver::{Config, LoopStatus, Running, start},
+    ports::{Signer, SignerError},
+    refusals::RefusalLog,
+};

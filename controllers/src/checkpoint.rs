@@ -1,0 +1,90 @@
+//! Signs the audit chain, now and then.
+
+use std::{sync::Arc, time::Duration};
+
+use raft::Error;
+use statemachine::{CheckpointAudit, Conditions, Request, audit};
+use tokio::time::Instant;
+
+use crate::{
+    driver::{Controller, Node, Pass},
+    ports::Signer,
+};
+
+/// When the audit chain is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schedule {
+    /// After this many records.
+    pub every_records: u64,
+    /// After this time, where there is any record that no checkpoint covers.
+    pub every: Duration,
+}
+
+/// Proposes a signed checkpoint when one is due.
+pub(crate) struct Checkpoint {
+    schedule: Schedule,
+    signer: Arc<dyn Signer>,
+    last: Instant,
+}
+
+impl Checkpoint {
+    pub fn new(schedule: Schedule, signer: Arc<dyn Signer>) -> Self {
+        Self {
+            schedule,
+            signer,
+            last: Instant::now(),
+        }
+    }
+}
+
+impl Controller for Checkpoint {
+    fn name(&self) -> &'static str {
+        "checkpoint"
+    }
+
+    fn period(&self) -> Duration {
+        self.schedule
+            .every
+            .clamp(Duration::from_millis(100), Duration::from_secs(10))
+    }
+
+    async fn pass(&mut self, node: &Node) -> Result<Pass, Error> {
+        let view = node.handle.view();
+        let mesh = &view.state().mesh;
+        let Some(record) = mesh.mesh() else {
+            return Ok(Pass::Idle);
+        };
+        let head = mesh.position().revision;
+        // Counted from the revision that recorded the last one: a checkpoint alone calls for no other.
+        let recorded = mesh.last_checkpoint().map_or(0, |last| last.meta.created.revision.0);
+        let uncovered = head.0.saturating_sub(recorded);
+        let due =
+            uncovered >= self.schedule.every_records || (uncovered > 0 && self.last.elapsed() >= self.schedule.every);
+        if !due {
+            return Ok(Pass::Idle);
+        }
+        let message = audit::checkpoint_message(&record.id, head, mesh.chain());
+        let signature = match self.signer.sign(&message) {
+            Ok(signature) => signature,
+            Err(error) => {
+                tracing::error!(%error, "the audit trail could not be signed");
+                return Ok(Pass::Again(Duration::from_secs(10)));
+            }
+        };
+        let command = CheckpointAudit {
+            revision: head,
+            hash: mesh.chain(),
+            node: node.handle.node(),
+            certificate: self.signer.certificate(),
+            signature,
+        };
+        let request = Request {
+            origin: node.origin("checkpoint"),
+            conditions: Conditions::default(),
+            command: command.into(),
+        };
+        node.handle.propose(request, node.deadline()).await?;
+        self.last = Instant::now();
+        Ok(Pass::Idle)
+    }
+}
