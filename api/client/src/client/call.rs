@@ -1,0 +1,201 @@
+//! One call: attempts, redirects and retries within one deadline.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    Client, Shared,
+    attempt::{self, Failed},
+    route::{Next, ROUNDS_MAX, Route},
+};
+use crate::{Answer, CallOptions, Endpoint, Error, Method, Result, rng};
+
+/// Requests of one call at most, whatever the deadline.
+const ATTEMPTS_MAX: u32 = 200;
+
+pub(super) struct Call<'a, M: Method> {
+    shared: &'a Shared,
+    request: M::Request,
+    options: CallOptions,
+    key: String,
+    timeout: Duration,
+    deadline: Instant,
+    route: Route,
+    attempts: u32,
+    /// The last answer that was not final.
+    last: Option<Error>,
+    /// True once a mutation was sent and its outcome is not known.
+    unknown: bool,
+    reloaded: bool,
+}
+
+impl<'a, M: Method> Call<'a, M> {
+    /// Stamps the idempotency key: the caller's, or a fresh ULID.
+    pub(super) fn new(shared: &'a Shared, mut request: M::Request, options: CallOptions) -> Result<Self> {
+        let mut timeout = options.timeout.unwrap_or(shared.timeout);
+        let mut key = String::new();
+        if M::MUTATION {
+            timeout = timeout.min(Client::MUTATION_TIMEOUT_MAX);
+            match M::key(&mut request) {
+                Some(field) => {
+                    if field.is_empty() {
+                        *field = rng::ulid(shared.entropy.as_ref());
+                    }
+                    key.clone_from(field);
+                }
+                None => key = rng::ulid(shared.entropy.as_ref()),
+            }
+        }
+        if timeout.is_zero() {
+            return Err(Error::invalid("the timeout is 0", "give at least 1ms, such as 20s"));
+        }
+        let only = options.only.as_ref().map(std::slice::from_ref);
+        Ok(Self {
+            shared,
+            request,
+            key,
+            timeout,
+            deadline: Instant::now() + timeout,
+            route: Route::new(
+                only.unwrap_or(&shared.endpoints),
+                if options.once { 1 } else { ROUNDS_MAX },
+            ),
+            attempts: 0,
+            last: None,
+            unknown: false,
+            reloaded: false,
+            options,
+        })
+    }
+
+    pub(super) async fn run(mut self) -> Result<Answer<M::Response>> {
+        let mut endpoint = self
+            .options
+            .only
+            .clone()
+            .unwrap_or_else(|| self.shared.start(M::MUTATION));
+        loop {
+            self.attempts += 1;
+            let limit = self.options.attempt_timeout.unwrap_or(self.shared.attempt_timeout);
+            let by = self.deadline.min(Instant::now() + limit);
+            let sent = attempt::send::<M>(self.shared, &endpoint, &self.request, &self.key, &self.options, by).await;
+            let next = match sent {
+                Ok(mut answer) => {
+                    self.shared.answered(&endpoint, M::MUTATION);
+                    answer.meta.attempts = self.attempts;
+                    return Ok(answer);
+                }
+                Err(failed) => self.after_failure(&endpoint, failed),
+            };
+            let (to, delay) = match next {
+                Next::Ask { endpoint, delay } => (endpoint, delay),
+                Next::Unreachable => return Err(self.unreachable()),
+                Next::Stop => return Err(self.give_up("")),
+            };
+            let now = Instant::now();
+            if now + delay >= self.deadline || self.attempts >= ATTEMPTS_MAX {
+                return Err(self.out_of_time());
+            }
+            tracing::debug!(method = M::PATH, from = %endpoint, to = %to, delay_ms = delay.as_millis(), attempt = self.attempts, "asking again");
+            tokio::time::sleep(delay).await;
+            endpoint = to;
+        }
+    }
+
+    /// What to do next.
+    fn after_failure(&mut self, endpoint: &Endpoint, failed: Failed) -> Next {
+        self.shared.failed(endpoint);
+        let entropy = self.shared.entropy.as_ref();
+        match failed {
+            Failed::NotConnected(error) => self.route.not_connected(endpoint, error, entropy),
+            Failed::Refused { error, broke } => {
+                self.unknown = M::MUTATION && (self.unknown || broke || may_have_applied(&error));
+                let redirect = error.code() == "not_leader";
+                if self.stale_token(&error) {
+                    return Next::Ask {
+                        endpoint: endpoint.clone(),
+                        delay: Duration::ZERO,
+                    };
+                }
+                let mut next = self.route.refused(endpoint, &error, broke, entropy);
+                let pinned = self.options.only.is_some() || self.options.stay;
+                let known = redirect && error.leader().is_some();
+                if (redirect && pinned) || (self.options.once && !known) {
+                    next = Next::Stop;
+                }
+                if error.code() == "unauthenticated" || (next == Next::Stop && !redirect) {
+                    // A definite refusal: had an earlier attempt been applied, its key would have answered that.
+                    self.unknown = self.unknown
+                        && (broke || may_have_applied(&error) || error.code() == "idempotency_key_expired");
+                    next = Next::Stop;
+                }
+                self.last = Some(error);
+                next
+            }
+        }
+    }
+
+    /// True, once, where the token was refused and its file holds another by now.
+    fn stale_token(&mut self, error: &Error) -> bool {
+        let refused = matches!(error.code(), "unauthenticated" | "credential_expired");
+        if !refused || self.reloaded {
+            return false;
+        }
+        self.reloaded = true;
+        self.shared.reload_token()
+    }
+
+    /// Nobody could be reached any more; if somebody had answered before, that is said too.
+    fn unreachable(&mut self) -> Error {
+        let error = Error::cannot_connect(self.route.attempts());
+        self.finish(error)
+    }
+
+    fn out_of_time(&mut self) -> Error {
+        let waited = crate::duration::format(self.timeout);
+        let suffix = format!(" (gave up after {waited} and {} attempts)", self.attempts);
+        match self.last.take() {
+            Some(error) => {
+                self.last = Some(error);
+                self.give_up(&suffix)
+            }
+            None => {
+                let attempts = self.route.attempts();
+                let error = if attempts.is_empty() {
+                    Error::deadline(
+                        format!("no answer within {waited}"),
+                        "raise --request-timeout, or see `mesh status`",
+                    )
+                } else {
+                    Error::cannot_connect(attempts).with_detail(&suffix)
+                };
+                self.finish(error)
+            }
+        }
+    }
+
+    fn give_up(&mut self, suffix: &str) -> Error {
+        let error = self.last.take().unwrap_or_else(|| Error::deadline("no answer", ""));
+        let error = if suffix.is_empty() {
+            error
+        } else {
+            error.with_detail(suffix)
+        };
+        self.finish(error)
+    }
+
+    fn finish(&self, error: Error) -> Error {
+        let error = error.with_outcome(self.unknown, &self.key);
+        match error.code() {
+            "not_leader" | "unavailable" => error.or_hint("see `mesh status`: without a quorum nobody leads"),
+            "deadline_exceeded" => error.or_hint("try again, with a longer --request-timeout where that helps"),
+            _ => error,
+        }
+    }
+}
+
+/// True where the server's own answer leaves open whether the mutation was applied.
+fn may_have_applied(error: &Error) -> bool {
+    matches!(error.code(), "unavailable" | "deadline_exceeded" | "internal")
+}

@@ -1,0 +1,82 @@
+//! The seam between the SDK and the network: how a byte stream to an endpoint comes about.
+
+use std::fmt;
+
+use futures::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::Endpoint;
+
+/// A byte stream in both directions.
+pub trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for T {}
+
+/// A boxed [`ByteStream`], TLS (if any) already done: HTTP/2 is spoken from its first byte.
+pub type BoxStream = Box<dyn ByteStream>;
+
+/// Opens byte streams to endpoints. Production's is [`crate::TlsConnect`]; simulation plugs its own.
+///
+/// The caller bounds the future with a timeout and drops it when that is over.
+pub trait Connect: Send + Sync + 'static {
+    /// Opens one stream to `endpoint`.
+    fn connect(&self, endpoint: &Endpoint) -> BoxFuture<'static, Result<BoxStream, ConnectError>>;
+}
+
+/// How far an attempt to connect came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Name resolution or TCP.
+    Network,
+    /// The TLS handshake: a certificate that is not trusted, or a client certificate that was refused.
+    Tls,
+    /// HTTP/2's own handshake.
+    Http,
+    /// No answer in the time that one attempt has.
+    Timeout,
+}
+
+/// Why a stream could not be opened.
+#[derive(Debug, Clone)]
+pub struct ConnectError {
+    /// How far it came.
+    pub stage: Stage,
+    /// One line for people: "connection refused".
+    pub detail: String,
+}
+
+impl ConnectError {
+    /// An error of `stage`, with the deepest cause of `error` as its text.
+    pub fn new(stage: Stage, error: &(dyn std::error::Error + 'static)) -> Self {
+        Self {
+            stage,
+            detail: root_cause(error),
+        }
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.stage {
+            Stage::Network | Stage::Timeout => f.write_str(&self.detail),
+            Stage::Tls => write!(f, "TLS: {}", self.detail),
+            Stage::Http => write!(f, "HTTP/2: {}", self.detail),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+/// The text of the last error in the chain of causes: the one that says what really happened.
+pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    let text = deepest.to_string();
+    // "Connection refused (os error 111)": the number helps nobody.
+    match text.find(" (os error ") {
+        Some(at) => text[..at].to_lowercase(),
+        None => text,
+    }
+}

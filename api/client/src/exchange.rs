@@ -1,0 +1,64 @@
+//! What comes back from a call: the message, and what the answer says about itself.
+
+use tonic::metadata::MetadataMap;
+
+/// An answer of the mesh.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer<T> {
+    /// The RPC's response, as the server sent it.
+    pub message: T,
+    /// What came beside it.
+    pub meta: Meta,
+}
+
+impl<T> Answer<T> {
+    /// The same answer around another message.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Answer<U> {
+        Answer {
+            message: f(self.message),
+            meta: self.meta,
+        }
+    }
+}
+
+/// The metadata of an answer. A member is absent where the server did not send it or sent something unreadable.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// `etag`: the record's ETag after this call.
+    pub etag: Option<String>,
+    /// `mesh-revision`: the revision that the answer shows.
+    pub revision: Option<u64>,
+    /// `mesh-epoch`: the mesh's fencing number.
+    pub epoch: Option<u64>,
+    /// `mesh-replayed`: true where this is the stored answer of an earlier attempt with the same idempotency key.
+    pub replayed: bool,
+    /// `mesh-dry-run`: true where nothing was changed.
+    pub dry_run: bool,
+    /// The endpoint that answered.
+    pub endpoint: String,
+    /// The idempotency key that the call carried; empty for reads.
+    pub idempotency_key: String,
+    /// How many requests it took, redirects and retries included.
+    pub attempts: u32,
+}
+
+impl Meta {
+    pub(crate) fn read(metadata: &MetadataMap) -> Self {
+        let text = |name: &str| {
+            metadata
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
+        };
+        let number = |name: &str| text(name).and_then(|value| value.parse().ok());
+        let flag = |name: &str| text(name).is_some_and(|value| value == "true");
+        Self {
+            etag: text("etag"),
+            revision: number("mesh-revision"),
+            epoch: number("mesh-epoch"),
+            replayed: flag("mesh-replayed"),
+            dry_run: flag("mesh-dry-run"),
+            ..Self::default()
+        }
+    }
+}

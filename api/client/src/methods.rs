@@ -1,0 +1,152 @@
+//! The RPCs of the contract, as types: one marker per method, and one typed call on [`Client`] for each.
+
+use proto::v1;
+
+use crate::{Answer, CallOptions, Client, Result};
+
+/// One RPC of the contract.
+pub trait Method {
+    /// What is sent.
+    type Request: prost::Message + Clone + Send + Sync + 'static;
+    /// What comes back.
+    type Response: prost::Message + Default + Send + Sync + 'static;
+    /// `/package.Service/Method`
+    const PATH: &'static str;
+    /// True where the call changes replicated state, so that only the leader serves it and it carries an idempotency key.
+    const MUTATION: bool;
+    /// The request's own idempotency key, where the message has a field for it.
+    fn key(request: &mut Self::Request) -> Option<&mut String>;
+}
+
+/// The fields that every mutation of a record has.
+pub trait Mutation: Default {
+    /// Why, for the audit trail.
+    fn set_reason(&mut self, reason: String);
+    /// The change ticket, for the audit trail.
+    fn set_ticket(&mut self, ticket: String);
+    /// Answer what would happen, change nothing.
+    fn set_dry_run(&mut self, dry_run: bool);
+    /// Only where the record's ETag is this.
+    fn set_if_match(&mut self, etag: String);
+    /// Only where the mesh is at this revision.
+    fn set_if_revision(&mut self, revision: u64);
+    /// Makes a retry safe.
+    fn set_idempotency_key(&mut self, key: String);
+}
+
+macro_rules! methods {
+    ($($(#[$doc:meta])* $kind:ident $call:ident = $marker:ident($service:literal, $name:literal): $request:ident -> $response:ident;)*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug, Clone, Copy)]
+            pub struct $marker;
+
+            impl Method for $marker {
+                type Request = v1::$request;
+                type Response = v1::$response;
+                const PATH: &'static str = concat!("/meshkit.v1.", $service, "/", $name);
+                const MUTATION: bool = methods!(@mutation $kind);
+                fn key(request: &mut Self::Request) -> Option<&mut String> {
+                    methods!(@key $kind request)
+                }
+            }
+
+            methods!(@impl $kind $request);
+        )*
+
+        impl Client {
+            $(
+                $(#[$doc])*
+                pub async fn $call(&self, request: v1::$request) -> Result<Answer<v1::$response>> {
+                    self.call::<$marker>(request, CallOptions::default()).await
+                }
+            )*
+        }
+
+        #[cfg(test)]
+        pub(crate) const ALL: &[(&str, bool)] = &[$(($marker::PATH, $marker::MUTATION)),*];
+    };
+    (@mutation read) => { false };
+    (@mutation record) => { true };
+    (@mutation admin) => { true };
+    (@key record $request:ident) => { Some(&mut $request.idempotency_key) };
+    (@key $kind:ident $request:ident) => { { let _ = $request; None } };
+    (@impl record $request:ident) => {
+        impl Mutation for v1::$request {
+            fn set_reason(&mut self, reason: String) {
+                self.reason = reason;
+            }
+            fn set_ticket(&mut self, ticket: String) {
+                self.ticket = ticket;
+            }
+            fn set_dry_run(&mut self, dry_run: bool) {
+                self.dry_run = dry_run;
+            }
+            fn set_if_match(&mut self, etag: String) {
+                self.if_match = etag;
+            }
+            fn set_if_revision(&mut self, revision: u64) {
+                self.if_revision = revision;
+            }
+            fn set_idempotency_key(&mut self, key: String) {
+                self.idempotency_key = key;
+            }
+        }
+    };
+    (@impl $kind:ident $request:ident) => {};
+}
+
+methods! {
+    /// Lists peers in order of id, all pages at one revision.
+    read list_peers = ListPeers("PeerService", "ListPeers"): ListPeersRequest -> ListPeersResponse;
+    /// One peer.
+    read get_peer = GetPeer("PeerService", "GetPeer"): GetPeerRequest -> Peer;
+    /// Adds a peer. The same id twice answers `already_exists`.
+    record register_peer = RegisterPeer("PeerService", "RegisterPeer"): RegisterPeerRequest -> Peer;
+    /// Sets and removes labels and metadata; keys that are not named stay.
+    record patch_peer = PatchPeer("PeerService", "PatchPeer"): PatchPeerRequest -> Peer;
+    /// Removes a peer that holds nothing. Answers the record as it was last.
+    record deregister_peer = DeregisterPeer("PeerService", "DeregisterPeer"): DeregisterPeerRequest -> Peer;
+    /// Stops new work from reaching the peer.
+    record cordon_peer = CordonPeer("PeerService", "CordonPeer"): CordonPeerRequest -> Peer;
+    /// Lets new work reach the peer again.
+    record uncordon_peer = UncordonPeer("PeerService", "UncordonPeer"): UncordonPeerRequest -> Peer;
+    /// Starts moving everything off the peer; `operation` of the answer names the operation to follow.
+    record drain_peer = DrainPeer("PeerService", "DrainPeer"): DrainPeerRequest -> Peer;
+    /// Unwinds a running drain, or returns a drained peer to the status that it had before.
+    record undrain_peer = UndrainPeer("PeerService", "UndrainPeer"): UndrainPeerRequest -> Peer;
+    /// Lists operations, newest first, all pages at one revision.
+    read list_operations = ListOperations("OperationService", "ListOperations"): ListOperationsRequest -> ListOperationsResponse;
+    /// One operation. For a long poll use [`Client::wait_operation`].
+    read get_operation = GetOperation("OperationService", "GetOperation"): GetOperationRequest -> Operation;
+    /// Cancels a running operation and unwinds what it did.
+    record cancel_operation = CancelOperation("OperationService", "CancelOperation"): CancelOperationRequest -> Operation;
+    /// Lists the audit trail in order of revision, or newest first.
+    read list_audit_records = ListAuditRecords("AuditService", "ListAuditRecords"): ListAuditRecordsRequest -> ListAuditRecordsResponse;
+    /// Lists the audit trail's signed checkpoints in order of revision.
+    read list_audit_checkpoints = ListAuditCheckpoints("AuditService", "ListAuditCheckpoints"): ListAuditCheckpointsRequest -> ListAuditCheckpointsResponse;
+    /// How the cluster is, as the answering node sees it. Answers without a quorum too.
+    read get_status = GetStatus("ClusterService", "GetStatus"): GetStatusRequest -> Status;
+    /// The nodes of the cluster, and the ids that were removed.
+    read list_members = ListMembers("ClusterService", "ListMembers"): ListMembersRequest -> ListMembersResponse;
+    /// Takes a node out for good.
+    admin remove_member = RemoveMember("ClusterService", "RemoveMember"): RemoveMemberRequest -> ListMembersResponse;
+    /// Hands leadership to a voter that has caught up.
+    admin transfer_leadership = TransferLeadership("ClusterService", "TransferLeadership"): TransferLeadershipRequest -> Status;
+    /// Whether the caller may do something.
+    read can_i = CanI("AuthService", "CanI"): CanIRequest -> CanIResponse;
+}
+
+#[cfg(test)]
+mod tests {
+    /// Every method of the contract has a call, and mutations are marked as the contract marks them.
+    #[test]
+    fn the_calls_are_those_of_the_contract() {
+        let mut contract: Vec<(&str, bool)> =
+            proto::methods::all().iter().map(|method| (method.path.as_str(), method.mutation)).collect();
+        let mut calls = super::ALL.to_vec();
+        contract.sort_unstable();
+        calls.sort_unstable();
+        assert_eq!(calls, contract);
+    }
+}
