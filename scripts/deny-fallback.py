@@ -103,7 +103,11 @@ def violations(policy: dict) -> list[str]:
 
 
 def main() -> int:
-    found = violations(tomllib.loads((ROOT / "deny.toml").read_text()))
+    try:
+        found = violations(tomllib.loads((ROOT / "deny.toml").read_text()))
+    except subprocess.CalledProcessError as error:
+        print(f"cargo tree failed ({error.returncode}): see its message above", file=sys.stderr)
+        return 2
     for line in found:
         print(line)
     return 1 if found else 0
