@@ -1,0 +1,4 @@
+//! Small runs over the built programs; the long ones are commands of `meshkit-jepsen-style-tests`.
+
+mod failover;
+mod registers;
