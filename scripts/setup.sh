@@ -152,16 +152,19 @@ rocksdb_built_here() {
     return 1
 }
 
-# True where plain cargo sees .cargo/local.toml.
-local_config_is_read() { grep -q '^include.*local\.toml' "$ROOT/.cargo/config.toml"; }
-
-# RocksDB is most of a first build: once it is kept, every tree takes it from there. (Where plain cargo would not know of
-# it, a tree that compiled its own stays with that, so that the two never take turns in building it.)
+# RocksDB is most of a first build: once it is kept, every tree takes it from there, also one that compiled its own. Cargo
+# would otherwise compile it again for every other set of packages (`-p …`), since the features of its build script's own
+# dependencies differ between them.
 setup_rocksdb() {
     [[ -n ${ROCKSDB_LIB_DIR:-} || -n ${ROCKSDB_COMPILE:-} ]] && return
     local key
-    if ! key=$(rocksdb_key); then return; fi
-    if [[ -f $MESHKIT_CACHE/$key/librocksdb.a ]] && { local_config_is_read || ! rocksdb_built_here "$key" >/dev/null; }; then
+    # Shows what it downloads; at once done where everything is there. A lock file that does not fit is said here.
+    if ! (cd "$ROOT" && cargo fetch --locked >&2) || ! key=$(rocksdb_key); then
+        say "cargo cannot tell which RocksDB this tree wants: leaving .cargo/local.toml as it is"
+        leave_local_config=yes
+        return
+    fi
+    if [[ -f $MESHKIT_CACHE/$key/librocksdb.a ]]; then
         choose ROCKSDB_LIB_DIR "$MESHKIT_CACHE/$key"
         choose ROCKSDB_STATIC 1
     fi
@@ -169,7 +172,7 @@ setup_rocksdb() {
 
 # Tells plain cargo what was chosen. The file is left alone when it says so already.
 write_local_config() {
-    if ! local_config_is_read; then return; fi
+    [[ -z $leave_local_config ]] || return 0
     local file=$ROOT/.cargo/local.toml name text=''
     for name in ${MESHKIT_CHOSEN:-}; do text+="$name = \"${!name}\""$'\n'; done
     if [[ -z $text ]]; then
@@ -205,14 +208,15 @@ build_workspace() {
     fi
     (cd "$ROOT" && cargo build --locked --release --workspace) || return 1
     keep_rocksdb
-    if [[ -z ${ROCKSDB_LIB_DIR:-} ]] && local_config_is_read; then
+    if [[ -z ${ROCKSDB_LIB_DIR:-} ]]; then
         # Now rather than in the middle of the next command: links against the kept library, about a minute.
         setup_rocksdb
         write_local_config
-        (cd "$ROOT" && cargo build --locked --release --workspace) || return 1
+        [[ -z ${ROCKSDB_LIB_DIR:-} ]] || (cd "$ROOT" && cargo build --locked --release --workspace) || return 1
     fi
 }
 
+leave_local_config=''
 setup_rust
 setup_compiler
 # Where cargo builds: $CARGO_TARGET_DIR, else target/ in the tree.
