@@ -6,7 +6,9 @@
 
 use std::fmt;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -30,7 +32,7 @@ impl Store {
         match self {
             Self::Log => &[Table::Log, Table::LogMeta],
             Self::State => {
-                &[Table::StateMeta, Table::Records, Table::Units, Table::RecordIndex]
+                &[Table::StateMeta, Table::Records, Table::History, Table::Index, Table::Cluster]
             }
         }
     }
@@ -56,9 +58,11 @@ pub enum Table {
     /// Generation and record key to record.
     Records,
     /// Generation and revision to everything that happened in that revision.
-    Units,
+    History,
     /// Generation, record key and revision: which revisions touched a record.
-    RecordIndex,
+    Index,
+    /// Generation and key to the cluster's own partition of the state.
+    Cluster,
 }
 
 impl Table {
@@ -69,8 +73,9 @@ impl Table {
             Self::LogMeta => "log_meta",
             Self::StateMeta => "state_meta",
             Self::Records => "records",
-            Self::Units => "units",
-            Self::RecordIndex => "record_index",
+            Self::History => "history",
+            Self::Index => "index",
+            Self::Cluster => "cluster",
         }
     }
 }
@@ -181,6 +186,26 @@ impl Batch {
 /// A key and its value.
 pub type Row = (Bytes, Bytes);
 
+/// The keys `from..to` of a table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyRange {
+    /// The table.
+    pub table: Table,
+    /// First key.
+    pub from: Vec<u8>,
+    /// First key that is not part of it any more.
+    pub to: Vec<u8>,
+}
+
+/// What [`Engine::export`] shows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Visit {
+    /// From here on every row is shown as it was at this instant.
+    Pinned,
+    /// A row.
+    Row(Table, Row),
+}
+
 /// A blocking, ordered key-value engine with atomic batches.
 ///
 /// Calls block for as long as the disk takes; callers keep them off async worker threads. A write
@@ -211,9 +236,25 @@ pub trait Engine: Send + Sync + 'static {
     /// The last row with a key in `from..to`.
     fn last(&self, table: Table, from: &[u8], to: &[u8]) -> Result<Option<Row>, EngineError>;
 
+    /// Visits the rows of `ranges`, in order, all as they are at the instant at which `visit` is
+    /// first called, with [`Visit::Pinned`]; writes go on meanwhile and are not seen. Ends early
+    /// when `visit` breaks.
+    fn export(
+        &self,
+        ranges: &[KeyRange],
+        visit: &mut dyn FnMut(Visit) -> ControlFlow<()>,
+    ) -> Result<(), EngineError>;
+
     /// Writes a consistent copy of everything written so far into the directory `to`, which must
     /// not exist. The copy opens as an engine of its own.
     fn checkpoint(&self, to: &Path) -> Result<(), EngineError>;
+
+    /// How long the next synced write takes, on an engine whose time is not the machine's: a
+    /// simulated slow disk. The log writer waits that long without blocking. A real engine
+    /// blocks instead, and leaves this as it is.
+    fn simulated_delay(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// A failed call to an [`Engine`].

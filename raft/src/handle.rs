@@ -1,16 +1,28 @@
 //! The one thing the rest of a node holds of consensus.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use statemachine::{ClusterCommand, NodeId, Request, Unit};
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{InitializeError, RaftError};
+use openraft::ChangeMembers;
+use serde::{Deserialize, Serialize};
+use statemachine::{Answer, Entry, NodeId, Recorded, Replicated, Request, Stamp, cluster};
 use tokio::sync::{broadcast, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::error::{Error, Fatal};
-use crate::status::Status;
+use crate::error::{Error, Fatal, Leader};
+use crate::log::writer::LogCounters;
+use crate::net::{Identity, RefusalCounters};
+use crate::node::{Node, leader_of};
+use crate::propose::Carried;
+use crate::status::{Role, Status};
 use crate::view::View;
+
+/// Between two attempts at something that fails while leadership changes.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// How fresh a read has to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -22,7 +34,7 @@ pub enum Consistency {
 }
 
 /// Where a node is to be reached.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Node-to-node port, `host:port`.
     pub raft: String,
@@ -35,75 +47,401 @@ pub struct Endpoint {
 pub struct Committed {
     /// Its log index.
     pub log_index: u64,
-    /// Everything that happened in the revision it got, rejections included. `None` for entries
-    /// that get no revision (cluster state).
-    pub unit: Option<Arc<Unit>>,
+    /// What came of it.
+    pub answer: Answer,
 }
 
-/// A running member of a cluster. Cloning shares it.
+impl Committed {
+    /// All of the revision it got, rejections included. `None` for entries that get none.
+    pub fn unit(&self) -> Option<&Arc<Recorded>> {
+        match &self.answer {
+            Answer::Recorded(unit) => Some(unit),
+            Answer::Refused(_)
+            | Answer::AlreadyHere
+            | Answer::ReplicationRefused(_)
+            | Answer::Cluster(_) => None,
+        }
+    }
+}
+
+/// A running member of a cluster. Cloning shares it. When done with, [`Handle::shutdown`] it:
+/// dropping alone leaves the consensus core running.
 #[derive(Clone)]
 pub struct Handle {
+    node: Arc<Node>,
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Handle({})", self.node.own)
+    }
 }
 
 impl Handle {
+    pub(crate) fn new(node: Node) -> Self {
+        Self { node: Arc::new(node) }
+    }
+
     /// This node.
-    pub fn node(&self) -> NodeId { todo!() }
+    pub fn node(&self) -> NodeId {
+        self.node.own.node
+    }
+
+    /// This node, its cluster and its mesh.
+    pub fn identity(&self) -> &Identity {
+        &self.node.own
+    }
+
+    fn check_running(&self) -> Result<(), Error> {
+        if let Some(fatal) = self.node.fatal.get() {
+            return Err(Error::Fatal(fatal));
+        }
+        if self.node.is_stopped() {
+            return Err(Error::unavailable("this node is shutting down"));
+        }
+        Ok(())
+    }
 
     /// Commits a command. Leader only; the leader stamps the times. Returns when this node has
-    /// applied it (so a read of [`Handle::view`] afterwards sees it).
+    /// applied it, so that a read of [`Handle::view`] afterwards sees it.
     ///
     /// # Errors
     /// [`Error::NotLeader`], [`Error::Overloaded`] and [`Error::TooLarge`]: it was not, and will
     /// not be, applied. Otherwise [`Error::maybe_applied`] says whether it may have been.
-    pub async fn propose(&self, request: Request, deadline: Instant) -> Result<Committed, Error> { todo!() }
+    pub async fn propose(&self, request: Request, deadline: Instant) -> Result<Committed, Error> {
+        self.check_running()?;
+        self.node.proposer.propose(request, deadline).await
+    }
 
-    /// Commits a change of cluster state. As [`Handle::propose`].
-    pub async fn propose_cluster(&self, command: ClusterCommand, deadline: Instant) -> Result<Committed, Error> { todo!() }
+    /// Commits a change of cluster state; its stamp is set by the leader. As [`Handle::propose`].
+    pub async fn propose_cluster(
+        &self,
+        command: cluster::Command,
+        deadline: Instant,
+    ) -> Result<Committed, Error> {
+        self.check_running()?;
+        self.node.proposer.propose_cluster(command, deadline).await
+    }
 
-    /// The state, as fresh as asked for, on leader and follower alike.
-    pub async fn read(&self, consistency: Consistency, deadline: Instant) -> Result<View, Error> { todo!() }
+    /// Commits what another cluster's apply decided. As [`Handle::propose`].
+    pub async fn propose_replicated(
+        &self,
+        replicated: Replicated,
+        deadline: Instant,
+    ) -> Result<Committed, Error> {
+        self.check_running()?;
+        self.node.proposer.propose_replicated(replicated, deadline).await
+    }
+
+    /// As [`Handle::propose`], but on a follower the request is carried to the leader, one hop.
+    /// For a node's own loops: clients are sent to the leader instead. Returns when this node has
+    /// applied it.
+    pub async fn propose_anywhere(&self, request: Request, deadline: Instant) -> Result<Carried, Error> {
+        self.check_running()?;
+        let entry = Entry::Command(Box::new(request.stamp(Stamp::default())));
+        self.carry(entry, deadline).await
+    }
+
+    /// As [`Handle::propose_anywhere`], for a change of cluster state.
+    pub async fn propose_cluster_anywhere(
+        &self,
+        command: cluster::Command,
+        deadline: Instant,
+    ) -> Result<Carried, Error> {
+        self.check_running()?;
+        self.carry(Entry::Cluster(command), deadline).await
+    }
+
+    async fn carry(&self, entry: Entry, deadline: Instant) -> Result<Carried, Error> {
+        let carried = self.node.proposer.carry(&self.node.pool, entry, deadline).await?;
+        self.applied(carried.log_index, deadline, true).await?;
+        Ok(carried)
+    }
+
+    /// The state, as fresh as asked for, on leader and follower alike. While leadership changes
+    /// a linearizable read is tried again until the deadline, but for no longer than an election
+    /// takes.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] and [`Error::DeadlineExceeded`]: no majority, or this node is too
+    /// far behind.
+    pub async fn read(&self, consistency: Consistency, deadline: Instant) -> Result<View, Error> {
+        self.check_running()?;
+        if consistency == Consistency::Local {
+            return Ok(self.view());
+        }
+        let patience = self.node.config.election_timeout_max.saturating_mul(2);
+        let give_up = deadline.min(Instant::now() + patience);
+        loop {
+            match self.node.reads.index(deadline).await {
+                Ok(index) => {
+                    self.applied(index, deadline, false).await?;
+                    return Ok(self.view());
+                }
+                Err(error @ (Error::Unavailable { .. } | Error::NotLeader { .. })) => {
+                    if Instant::now() + RETRY_PAUSE >= give_up {
+                        return Err(match error {
+                            // The leader moved while it was asked. Readers need not care.
+                            Error::NotLeader { .. } => Error::unavailable("no leader is known"),
+                            other => other,
+                        });
+                    }
+                    sleep(RETRY_PAUSE).await;
+                    self.check_running()?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits until this node has applied a log index.
+    async fn applied(&self, index: u64, deadline: Instant, maybe_applied: bool) -> Result<(), Error> {
+        let mut applied = self.node.publisher.applied();
+        let reached = applied.wait_for(|applied| applied.is_some_and(|applied| applied >= index));
+        let fatal = self.node.fatal.wait();
+        tokio::select! {
+            biased;
+            reached = timeout_at(deadline, reached) => match reached {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(_)) => Err(Error::unavailable("this node is shutting down")),
+                Err(_) => Err(Error::DeadlineExceeded { maybe_applied }),
+            },
+            fatal = fatal => Err(Error::Fatal(fatal)),
+        }
+    }
 
     /// What this node has applied.
-    pub fn view(&self) -> View { todo!() }
+    pub fn view(&self) -> View {
+        self.node.publisher.view()
+    }
 
-    /// The latest view, for those who wait for a change of it.
-    pub fn watch_view(&self) -> watch::Receiver<View> { todo!() }
+    /// Log index of the last entry that [`Handle::view`] contains, for those who wait for a
+    /// change of it.
+    pub fn watch_applied(&self) -> watch::Receiver<Option<u64>> {
+        self.node.publisher.applied()
+    }
 
     /// Applied units from now on, in order, each once. A receiver that falls behind the bound of
-    /// the broadcast is told so, and reads what it missed from a [`View`].
-    pub fn units(&self) -> broadcast::Receiver<Arc<Unit>> { todo!() }
+    /// the broadcast is told so, and a snapshot that is installed on this node skips units: who
+    /// follows the history reads what is missing between two revisions from a [`View`].
+    pub fn units(&self) -> broadcast::Receiver<Arc<Recorded>> {
+        self.node.publisher.units()
+    }
 
-    /// What this node knows of consensus now.
-    pub fn status(&self) -> Status { todo!() }
+    /// What this node knows of consensus now. At most half a second old.
+    pub fn status(&self) -> Status {
+        self.node.status.borrow().clone()
+    }
 
     /// The same, for those who wait for a change.
-    pub fn watch_status(&self) -> watch::Receiver<Status> { todo!() }
+    pub fn watch_status(&self) -> watch::Receiver<Status> {
+        self.node.status.clone()
+    }
 
-    /// Starts a new cluster with these voters. Once in a cluster's life, on one node.
-    pub async fn initialize(&self, members: Vec<(NodeId, Endpoint)>, deadline: Instant) -> Result<(), Error> { todo!() }
+    /// What the log writer did so far.
+    pub fn log_counters(&self) -> &LogCounters {
+        &self.node.log_counters
+    }
+
+    /// Node connections refused so far, by code.
+    pub fn refusals(&self) -> &RefusalCounters {
+        &self.node.refusals
+    }
+
+    /// Starts a new cluster with these voters, this node among them. Once in a cluster's life, on
+    /// one node.
+    ///
+    /// # Errors
+    /// [`Error::Membership`]: there is a cluster already, or this node is not one of its members.
+    pub async fn initialize(&self, members: Vec<(NodeId, Endpoint)>, deadline: Instant) -> Result<(), Error> {
+        self.check_running()?;
+        let members: BTreeMap<u64, Endpoint> = members.into_iter().map(|(n, e)| (n.0, e)).collect();
+        match timeout_at(deadline, self.node.raft.initialize(members)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(RaftError::APIError(InitializeError::NotAllowed(_)))) => {
+                Err(Error::Membership { reason: "the cluster is initialized already".into() })
+            }
+            Ok(Err(RaftError::APIError(InitializeError::NotInMembers(_)))) => {
+                let reason = format!("node {} has to be one of the first members", self.node());
+                Err(Error::Membership { reason })
+            }
+            Ok(Err(RaftError::Fatal(error))) => Err(self.stopped(error.to_string())),
+            Err(_) => Err(Error::DeadlineExceeded { maybe_applied: true }),
+        }
+    }
+
+    fn stopped(&self, reason: String) -> Error {
+        match self.node.fatal.get() {
+            Some(fatal) => Error::Fatal(fatal),
+            None => Error::Unavailable { reason, maybe_applied: true },
+        }
+    }
 
     /// Adds a node that receives the log and does not vote. Leader only. Returns when the change
     /// is committed, not when the node has caught up: [`Status`] shows its lag.
-    pub async fn add_learner(&self, node: NodeId, endpoint: Endpoint, deadline: Instant) -> Result<(), Error> { todo!() }
+    pub async fn add_learner(&self, node: NodeId, endpoint: Endpoint, deadline: Instant) -> Result<(), Error> {
+        self.check_running()?;
+        if self.view().state().cluster.is_removed(node) {
+            let reason = format!("node {node} was removed for good: a new node needs a new id");
+            return Err(Error::Membership { reason });
+        }
+        let change = ChangeMembers::AddNodes(BTreeMap::from([(node.0, endpoint)]));
+        self.change(change, deadline).await
+    }
 
     /// Makes exactly these members the voters; others that vote now become learners. Leader only.
-    pub async fn change_membership(&self, voters: BTreeSet<NodeId>, deadline: Instant) -> Result<(), Error> { todo!() }
+    ///
+    /// # Errors
+    /// [`Error::Membership`]: one of them is not a member, or the set is empty.
+    pub async fn change_membership(&self, voters: BTreeSet<NodeId>, deadline: Instant) -> Result<(), Error> {
+        self.check_running()?;
+        let voters: BTreeSet<u64> = voters.into_iter().map(|n| n.0).collect();
+        self.change(ChangeMembers::ReplaceAllVoters(voters), deadline).await
+    }
+
+    async fn change(&self, change: ChangeMembers<u64, Endpoint>, deadline: Instant) -> Result<(), Error> {
+        match timeout_at(deadline, self.node.raft.change_membership(change, true)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(self.node.proposer.explain(error)),
+            Err(_) => Err(Error::DeadlineExceeded { maybe_applied: true }),
+        }
+    }
 
     /// Takes a node out of the cluster for good: out of the membership, and onto the replicated
-    /// list of removed nodes, whose connections are refused. Leader only.
-    pub async fn remove_node(&self, node: NodeId, deadline: Instant) -> Result<(), Error> { todo!() }
+    /// list of removed nodes, whose connections are refused. Leader only; a leader asked to remove
+    /// itself hands leadership over and answers [`Error::NotLeader`]. May be repeated.
+    ///
+    /// # Errors
+    /// [`Error::Membership`]: it is not a member, or the last voter, or too few of the remaining
+    /// voters answer.
+    pub async fn remove_node(
+        &self,
+        node: NodeId,
+        actor: String,
+        reason: String,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        self.check_running()?;
+        let status = self.status();
+        if !status.is_leader() {
+            return Err(Error::NotLeader { leader: status.leader });
+        }
+        let member = status.members.iter().find(|m| m.node == node);
+        match member {
+            None if self.view().state().cluster.is_removed(node) => return Ok(()),
+            None => return Err(Error::Membership { reason: format!("node {node} is not a member") }),
+            Some(member) if member.voter => self.check_removable(&status, node)?,
+            Some(_) => {}
+        }
+        if node == self.node() {
+            self.transfer_leadership(None, deadline).await?;
+            return Err(Error::NotLeader { leader: self.leader() });
+        }
+        let gone = BTreeSet::from([node.0]);
+        let change =
+            ChangeMembers::Batch(vec![ChangeMembers::RemoveVoters(gone.clone()), ChangeMembers::RemoveNodes(gone)]);
+        let changed = self.node.raft.change_membership(change, false);
+        match timeout_at(deadline, changed).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(self.node.proposer.explain(error)),
+            Err(_) => return Err(Error::DeadlineExceeded { maybe_applied: true }),
+        }
+        let stamp = Stamp::default();
+        let command = cluster::Command::RemoveNode { stamp, node, actor, reason };
+        self.propose_cluster(command, deadline).await.map(|_| ())
+    }
+
+    /// Whether enough voters stay, and answer, without this one.
+    fn check_removable(&self, status: &Status, node: NodeId) -> Result<(), Error> {
+        let lease = self.node.config.election_timeout_max;
+        let staying = || status.members.iter().filter(|m| m.voter && m.node != node);
+        let answering = staying().filter(|m| m.last_contact.is_some_and(|since| since <= lease)).count();
+        let staying = staying().count();
+        let reason = if staying == 0 {
+            format!("node {node} is the last voter")
+        } else if answering <= staying / 2 {
+            format!("without node {node} {staying} voters stay, of which only {answering} answer")
+        } else {
+            return Ok(());
+        };
+        Err(Error::Membership { reason })
+    }
+
+    fn leader(&self) -> Option<Leader> {
+        let (node, endpoint) = leader_of(&self.node.raft)?;
+        Some(Leader { node: NodeId(node), api: endpoint.map(|e| e.api).unwrap_or_default() })
+    }
 
     /// Hands leadership to a voter, or to the most caught up one. Returns when another leads.
-    pub async fn transfer_leadership(&self, to: Option<NodeId>, deadline: Instant) -> Result<(), Error> { todo!() }
+    /// Leader only.
+    ///
+    /// # Errors
+    /// [`Error::Membership`]: it is not a voter, or there is no other.
+    pub async fn transfer_leadership(&self, to: Option<NodeId>, deadline: Instant) -> Result<(), Error> {
+        self.check_running()?;
+        let status = self.status();
+        if status.role != Role::Leader {
+            return Err(Error::NotLeader { leader: status.leader });
+        }
+        let candidates = || status.members.iter().filter(|m| m.voter && m.node != self.node());
+        let target = match to {
+            Some(node) if node == self.node() => return Ok(()),
+            Some(node) => candidates().find(|m| m.node == node),
+            None => candidates().max_by_key(|m| m.matched_index),
+        };
+        let Some(target) = target else {
+            let reason = match to {
+                Some(node) => format!("node {node} is not a voter"),
+                None => "there is no other voter".to_owned(),
+            };
+            return Err(Error::Membership { reason });
+        };
+        let mut metrics = self.node.raft.metrics();
+        let own = self.node().0;
+        self.node
+            .raft
+            .trigger()
+            .transfer_leader(target.node.0)
+            .await
+            .map_err(|e| self.stopped(e.to_string()))?;
+        loop {
+            let leader = metrics.borrow_and_update().current_leader;
+            if leader.is_some_and(|leader| leader != own) {
+                return Ok(());
+            }
+            match timeout_at(deadline, metrics.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(Error::unavailable("this node is shutting down")),
+                Err(_) => return Err(Error::DeadlineExceeded { maybe_applied: true }),
+            }
+        }
+    }
 
-    /// Waits until this node has applied everything its log held as committed before it was
-    /// started, so that local reads do not go back in time.
-    pub async fn recovered(&self, deadline: Instant) -> Result<(), Error> { todo!() }
+    /// Waits until this node has applied everything its log held when it was started, so that
+    /// local reads do not go back in time over a restart. Needs a leader.
+    pub async fn recovered(&self, deadline: Instant) -> Result<(), Error> {
+        self.check_running()?;
+        let patience = deadline.saturating_duration_since(Instant::now());
+        match self.node.raft.wait_for_recovery(Some(patience)).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(match self.node.fatal.get() {
+                Some(fatal) => Error::Fatal(fatal),
+                None => Error::unavailable(error.to_string()),
+            }),
+        }
+    }
 
-    /// Resolves when the node has stopped itself, with the reason. Never resolves otherwise.
-    pub async fn fatal(&self) -> Fatal { todo!() }
+    /// Resolves when the node has stopped itself, with the reason; not on [`Handle::shutdown`].
+    pub fn fatal(&self) -> impl Future<Output = Fatal> + Send + 'static {
+        self.node.fatal.wait()
+    }
 
     /// Stops taking part, flushes the state store, and returns when nothing of this node runs
     /// any more.
-    pub async fn shutdown(&self, within: Duration) -> Result<(), Error> { todo!() }
+    ///
+    /// # Errors
+    /// The flush failed, or not all of it was done in time. Nothing acknowledged is lost by that.
+    pub async fn shutdown(&self, within: Duration) -> Result<(), Error> {
+        self.node.shutdown(within).await
+    }
 }

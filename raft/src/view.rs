@@ -3,8 +3,10 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use statemachine::{Position, Revision, State, Unit};
+use statemachine::record::Kind;
+use statemachine::{Position, Record, Recorded, Revision, State};
 
+use crate::engine::EngineError;
 use crate::error::Error;
 use crate::state::history::History;
 
@@ -22,6 +24,15 @@ pub(crate) struct Published {
     pub(crate) state: State,
     pub(crate) applied_index: Option<u64>,
     pub(crate) history: History,
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View")
+            .field("position", &self.position())
+            .field("applied_index", &self.applied_index())
+            .finish_non_exhaustive()
+    }
 }
 
 impl View {
@@ -42,16 +53,105 @@ impl View {
 
     /// Everything that happened in one revision. `None` when it lies in the future of this view
     /// or below the compaction floor.
-    pub fn unit(&self, revision: Revision) -> Result<Option<Arc<Unit>>, Error> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`Error::History`]: the row could not be read, or is damaged.
+    pub fn unit(&self, revision: Revision) -> Result<Option<Arc<Recorded>>, Error> {
+        if revision > self.position().revision {
+            return Ok(None);
+        }
+        self.inner.history.unit(revision).map_err(failed)
     }
 
-    /// The units of a range of revisions, oldest first, at most `limit`.
-    pub fn units(
+    /// The units of a range of revisions, oldest first, at most `limit`. Those in the future of
+    /// this view are left out.
+    ///
+    /// # Errors
+    /// [`Error::History`]: a row could not be read, or is damaged.
+    pub fn units(&self, range: RangeInclusive<Revision>, limit: usize) -> Result<Vec<Arc<Recorded>>, Error> {
+        let (first, last) = range.into_inner();
+        let last = last.min(self.position().revision);
+        if first > last {
+            return Ok(Vec::new());
+        }
+        self.inner.history.units(first, last, limit).map_err(failed)
+    }
+
+    /// The units of a range of revisions, newest first, at most `limit`. Those in the future of
+    /// this view are left out.
+    ///
+    /// # Errors
+    /// [`Error::History`]: a row could not be read, or is damaged.
+    pub fn units_newest_first(
         &self,
         range: RangeInclusive<Revision>,
         limit: usize,
-    ) -> Result<Vec<Arc<Unit>>, Error> {
-        todo!()
+    ) -> Result<Vec<Arc<Recorded>>, Error> {
+        let (first, last) = range.into_inner();
+        let last = last.min(self.position().revision);
+        // Revisions have no gaps: the newest `limit` are the last `limit` numbers.
+        let span = u64::try_from(limit).unwrap_or(u64::MAX);
+        let first = first.max(Revision(last.0.saturating_add(1).saturating_sub(span)));
+        let mut units = self.units(first..=last, limit)?;
+        units.reverse();
+        Ok(units)
     }
+
+    /// Visits the units of a range of revisions, oldest first, however many. Stops at the first
+    /// error.
+    ///
+    /// # Errors
+    /// Those of `visit`; [`Error::History`]: a row could not be read, or is damaged.
+    pub fn each_unit(
+        &self,
+        range: RangeInclusive<Revision>,
+        mut visit: impl FnMut(Recorded) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let (first, last) = range.into_inner();
+        let last = last.min(self.position().revision);
+        let mut stopped = None;
+        let outcome = self.inner.history.each(first, last, |unit| {
+            visit(unit).map_err(|e| {
+                stopped = Some(e);
+                EngineError::corrupt("visit", "stopped by the reader")
+            })
+        });
+        match stopped {
+            Some(error) => Err(error),
+            None => outcome.map_err(failed),
+        }
+    }
+
+    /// A record as it was at a revision. `None` where it did not exist then.
+    ///
+    /// # Errors
+    /// [`Error::History`]: a row could not be read, or is damaged.
+    pub fn record_at(&self, kind: Kind, id: &str, revision: Revision) -> Result<Option<Record>, Error> {
+        let revision = revision.min(self.position().revision);
+        self.inner.history.record_at(kind, id, revision).map_err(failed)
+    }
+
+    /// The revisions of a range that changed a record, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Error::History`]: a row could not be read, or is damaged.
+    pub fn changes_of(
+        &self,
+        kind: Kind,
+        id: &str,
+        range: RangeInclusive<Revision>,
+        limit: usize,
+    ) -> Result<Vec<Arc<Recorded>>, Error> {
+        let (first, last) = range.into_inner();
+        let last = last.min(self.position().revision);
+        if first > last {
+            return Ok(Vec::new());
+        }
+        self.inner.history.changes_of(kind, id, first, last, limit).map_err(failed)
+    }
+}
+
+fn failed(error: EngineError) -> Error {
+    tracing::error!(%error, "history could not be read");
+    Error::History(error.to_string())
 }

@@ -1,0 +1,86 @@
+//! Everything about consensus that can be set.
+
+use std::time::Duration;
+
+use crate::blocking::Threads;
+use crate::reads::ReadMode;
+use crate::{log, net, propose, state};
+
+/// Settings of a node's consensus. The defaults suit small machines that are busy with other
+/// things as well.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Between two heartbeats of a leader.
+    pub heartbeat_interval: Duration,
+    /// A follower that has not heard from a leader for a random time between this...
+    pub election_timeout_min: Duration,
+    /// ...and this asks for votes.
+    pub election_timeout_max: Duration,
+    /// How linearizable reads are confirmed.
+    pub reads: ReadMode,
+    /// Reads that may wait for the next round.
+    pub reads_waiting: usize,
+    /// Entries after which the log may be cut: the state is flushed, and entries before it...
+    pub snapshot_after_entries: u64,
+    /// ...except this many are removed, for followers that are a little behind...
+    pub keep_entries: u64,
+    /// ...at least this many at a time.
+    pub purge_batch: u64,
+    /// Entries sent to a follower in one request.
+    pub append_entries: u64,
+    /// Limits of the log store.
+    pub log: log::Limits,
+    /// Limits of the state store.
+    pub state: state::Limits,
+    /// Limits and deadlines of the transport.
+    pub net: net::Limits,
+    /// Limits on proposals.
+    pub proposals: propose::Limits,
+    /// How threads are used.
+    pub threads: Threads,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            heartbeat_interval: Duration::from_millis(100),
+            election_timeout_min: Duration::from_millis(1000),
+            election_timeout_max: Duration::from_millis(2000),
+            reads: ReadMode::default(),
+            reads_waiting: 16384,
+            snapshot_after_entries: 100_000,
+            keep_entries: 20_000,
+            purge_batch: 10_000,
+            append_entries: 1024,
+            log: log::Limits::default(),
+            state: state::Limits::default(),
+            net: net::Limits::default(),
+            proposals: propose::Limits::default(),
+            threads: Threads::default(),
+        }
+    }
+}
+
+impl Config {
+    /// As openraft has it.
+    pub(crate) fn to_openraft(&self, cluster: &str) -> Result<openraft::Config, String> {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        openraft::Config {
+            cluster_name: cluster.to_owned(),
+            heartbeat_interval: ms(self.heartbeat_interval),
+            election_timeout_min: ms(self.election_timeout_min),
+            election_timeout_max: ms(self.election_timeout_max),
+            install_snapshot_timeout: ms(self.net.install_timeout),
+            snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(self.snapshot_after_entries),
+            replication_lag_threshold: self.snapshot_after_entries.saturating_mul(2),
+            max_in_snapshot_log_to_keep: self.keep_entries,
+            purge_batch_size: self.purge_batch,
+            max_payload_entries: self.append_entries,
+            enable_pre_vote: Some(true),
+            backoff: "20ms 50ms 100ms ...500ms".into(),
+            ..openraft::Config::default()
+        }
+        .validate()
+        .map_err(|e| e.to_string())
+    }
+}

@@ -1,0 +1,479 @@
+//! A disk in memory: loses what was not synced when the power goes, fails on demand, and counts
+//! which of its faults really fired.
+//!
+//! A [`Disk`] is the device and outlives crashes; [`Disk::open`] gives an [`Engine`] on it. After
+//! a crash every engine opened before it answers with an error, as a dead process would.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::ops::{Bound, ControlFlow};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{Batch, Change, Durability, Engine, EngineError, KeyRange, Row, Store, Table, Visit};
+
+type Rows = BTreeMap<(Table, Vec<u8>), Bytes>;
+
+/// A fault that a [`Disk`] can be told to have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+pub enum Fault {
+    /// A write fails with EIO.
+    WriteError,
+    /// A write fails with ENOSPC.
+    NoSpace,
+    /// A sync fails with EIO; what it should have made durable is not.
+    SyncError,
+    /// A read fails with EIO.
+    ReadError,
+    /// A sync reports success and does nothing: a disk that lies, or a missing fsync.
+    LyingSync,
+    /// A synced write takes as long as [`Disk::set_delay`] says.
+    Slow,
+}
+
+/// Writes that a crash took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Lost {
+    /// Logged, but not synced since.
+    pub logged: usize,
+    /// Unlogged, and not flushed since.
+    pub unlogged: usize,
+}
+
+#[derive(Default)]
+struct Device {
+    /// Counts crashes: engines of an earlier life are dead.
+    life: u64,
+    /// What a process reads.
+    current: Rows,
+    /// What is safe whatever happens.
+    safe: Rows,
+    /// Not safe yet, in order.
+    pending: Vec<(Batch, Durability)>,
+    faults: BTreeMap<Fault, u64>,
+    fired: BTreeMap<Fault, u64>,
+    delay: Duration,
+    writes: u64,
+    syncs: u64,
+    checkpoints: BTreeMap<PathBuf, Rows>,
+}
+
+/// A simulated disk with the tables of one [`Store`].
+#[derive(Clone)]
+pub struct Disk {
+    store: Store,
+    device: Arc<Mutex<Device>>,
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Disk").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Disk {
+    /// An empty disk.
+    pub fn new(store: Store) -> Self {
+        Self { store, device: Arc::default() }
+    }
+
+    /// An engine on it. Any number may be open at a time; they see the same content.
+    pub fn open(&self) -> Arc<dyn Engine> {
+        let life = self.device.lock().life;
+        Arc::new(Memory { disk: self.clone(), life })
+    }
+
+    /// The power goes: of what is not safe, the first `survivors(n)` of the `n` logged but
+    /// unsynced writes happen to have reached the disk; everything unlogged is gone.
+    pub fn power_loss(&self, survivors: impl FnOnce(usize) -> usize) -> Lost {
+        let mut device = self.device.lock();
+        let logged = device.pending_logged();
+        device.restart(survivors(logged).min(logged))
+    }
+
+    /// The process dies, the machine does not: logged writes stay, unlogged ones are gone.
+    pub fn process_death(&self) -> Lost {
+        self.device.lock().restart(usize::MAX)
+    }
+
+    /// The next `times` occasions for `fault` have it.
+    pub fn inject(&self, fault: Fault, times: u64) {
+        self.device.lock().faults.insert(fault, times);
+    }
+
+    /// How long a [`Fault::Slow`] write takes.
+    pub fn set_delay(&self, delay: Duration) {
+        self.device.lock().delay = delay;
+    }
+
+    /// How often each fault really happened.
+    pub fn fired(&self, fault: Fault) -> u64 {
+        self.device.lock().fired.get(&fault).copied().unwrap_or(0)
+    }
+
+    /// Completed writes so far.
+    pub fn writes(&self) -> u64 {
+        self.device.lock().writes
+    }
+
+    /// Completed syncs so far.
+    pub fn syncs(&self) -> u64 {
+        self.device.lock().syncs
+    }
+
+    /// Flips the lowest bit of byte `at` (counted modulo its length) of a stored value. `false`
+    /// if there is no such row or it is empty.
+    pub fn flip(&self, table: Table, key: &[u8], at: usize) -> bool {
+        self.edit(table, key, |value| {
+            let length = value.len();
+            if let Some(byte) = value.get_mut(at % length.max(1)) {
+                *byte ^= 1;
+            }
+        })
+    }
+
+    /// Cuts a stored value to its first `keep` bytes. `false` if there is no such row.
+    pub fn truncate(&self, table: Table, key: &[u8], keep: usize) -> bool {
+        self.edit(table, key, |value| value.truncate(keep))
+    }
+
+    /// Removes a row behind the engine's back. `false` if there is no such row.
+    pub fn lose(&self, table: Table, key: &[u8]) -> bool {
+        let mut device = self.device.lock();
+        let row = (table, key.to_vec());
+        let found = device.current.remove(&row).is_some();
+        device.safe.remove(&row);
+        found
+    }
+
+    /// The keys of a table as a process would read them now.
+    pub fn keys(&self, table: Table) -> Vec<Vec<u8>> {
+        let device = self.device.lock();
+        device.current.keys().filter(|(t, _)| *t == table).map(|(_, k)| k.clone()).collect()
+    }
+
+    /// A new disk with the content of a checkpoint, if there is one of that name.
+    pub fn from_checkpoint(&self, at: &Path) -> Option<Self> {
+        let rows = self.device.lock().checkpoints.get(at).cloned()?;
+        let device = Device { current: rows.clone(), safe: rows, ..Device::default() };
+        Some(Self { store: self.store, device: Arc::new(Mutex::new(device)) })
+    }
+
+    fn edit(&self, table: Table, key: &[u8], change: impl Fn(&mut Vec<u8>)) -> bool {
+        let mut device = self.device.lock();
+        let row = (table, key.to_vec());
+        let mut found = false;
+        let device = &mut *device;
+        for rows in [&mut device.current, &mut device.safe] {
+            if let Some(value) = rows.get_mut(&row) {
+                let mut bytes = value.to_vec();
+                change(&mut bytes);
+                *value = bytes.into();
+                found = true;
+            }
+        }
+        found
+    }
+}
+
+impl Device {
+    /// Whether `fault` is to happen now.
+    fn fires(&mut self, fault: Fault) -> bool {
+        match self.faults.get_mut(&fault) {
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                *self.fired.entry(fault).or_default() += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn pending_logged(&self) -> usize {
+        self.pending.iter().filter(|(_, d)| *d != Durability::Unlogged).count()
+    }
+
+    /// Begins a new life with what is safe and the first `keep` logged writes.
+    fn restart(&mut self, keep: usize) -> Lost {
+        let logged = self.pending_logged();
+        let unlogged = self.pending.len() - logged;
+        let pending = std::mem::take(&mut self.pending);
+        let logged = pending.into_iter().filter(|(_, d)| *d != Durability::Unlogged);
+        for (batch, _) in logged.take(keep) {
+            apply(&mut self.safe, &batch);
+        }
+        self.current = self.safe.clone();
+        self.life += 1;
+        Lost { logged: logged.saturating_sub(keep), unlogged }
+    }
+
+    /// A write-ahead log sync: every logged write so far is safe.
+    fn sync_log(&mut self) {
+        // Unlogged writes are not covered. While there are any, logged writes stay queued behind
+        // them so that a later flush replays all in order; `restart` counts them as survivors.
+        if self.pending.iter().all(|(_, d)| *d != Durability::Unlogged) {
+            self.sync_all();
+        } else {
+            self.sync_logged_only();
+        }
+    }
+
+    fn sync_logged_only(&mut self) {
+        // Replaying a logged write both now and at the next flush is harmless: it is idempotent,
+        // and the flush replays everything after it as well.
+        for (batch, durability) in &self.pending {
+            if *durability != Durability::Unlogged {
+                apply(&mut self.safe, batch);
+            }
+        }
+    }
+
+    fn sync_all(&mut self) {
+        for (batch, _) in std::mem::take(&mut self.pending) {
+            apply(&mut self.safe, &batch);
+        }
+    }
+
+    fn write(&mut self, batch: Batch, durability: Durability) -> io::Result<()> {
+        if self.fires(Fault::WriteError) {
+            return Err(eio());
+        }
+        if self.fires(Fault::NoSpace) {
+            return Err(io::Error::from_raw_os_error(28));
+        }
+        apply(&mut self.current, &batch);
+        self.pending.push((batch, durability));
+        self.writes += 1;
+        if durability == Durability::Synced {
+            self.sync(Self::sync_log)?;
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self, how: fn(&mut Self)) -> io::Result<()> {
+        if self.fires(Fault::SyncError) {
+            return Err(eio());
+        }
+        if !self.fires(Fault::LyingSync) {
+            how(self);
+        }
+        self.syncs += 1;
+        Ok(())
+    }
+}
+
+fn eio() -> io::Error {
+    io::Error::from_raw_os_error(5)
+}
+
+fn apply(rows: &mut Rows, batch: &Batch) {
+    for change in batch.changes() {
+        match change {
+            Change::Put { table, key, value } => {
+                rows.insert((*table, key.clone()), value.clone());
+            }
+            Change::Delete { table, key } => {
+                rows.remove(&(*table, key.clone()));
+            }
+            Change::DeleteRange { table, from, to } => {
+                if from < to {
+                    let range = (*table, from.clone())..(*table, to.clone());
+                    let doomed: Vec<_> = rows.range(range).map(|(k, _)| k.clone()).collect();
+                    for key in doomed {
+                        rows.remove(&key);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// An open engine on a [`Disk`].
+struct Memory {
+    disk: Disk,
+    life: u64,
+}
+
+impl Memory {
+    fn with<T>(
+        &self,
+        context: &str,
+        work: impl FnOnce(&mut Device) -> io::Result<T>,
+    ) -> Result<T, EngineError> {
+        let mut device = self.disk.device.lock();
+        let place = || format!("simulated {} disk: {context}", self.disk.store.as_str());
+        if device.life != self.life {
+            return Err(EngineError::io(place(), io::Error::other("the process has died")));
+        }
+        work(&mut device).map_err(|source| EngineError::io(place(), source))
+    }
+}
+
+fn bounds(table: Table, from: &[u8], to: &[u8]) -> (Bound<(Table, Vec<u8>)>, Bound<(Table, Vec<u8>)>) {
+    (Bound::Included((table, from.to_vec())), Bound::Excluded((table, to.to_vec())))
+}
+
+fn row((key, value): (&(Table, Vec<u8>), &Bytes)) -> Row {
+    (Bytes::copy_from_slice(&key.1), value.clone())
+}
+
+impl Engine for Memory {
+    fn write(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
+        self.with("write", |device| device.write(batch, durability))
+    }
+
+    fn delete_range(&self, table: Table, from: &[u8], to: &[u8]) -> Result<(), EngineError> {
+        let mut batch = Batch::new();
+        batch.delete_range(table, from, to);
+        self.write(batch, Durability::Logged)
+    }
+
+    fn flush(&self) -> Result<(), EngineError> {
+        self.with("flush", |device| device.sync(Device::sync_all))
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        self.with("read", |device| {
+            if device.fires(Fault::ReadError) {
+                return Err(eio());
+            }
+            Ok(device.current.get(&(table, key.to_vec())).cloned())
+        })
+    }
+
+    fn scan(&self, table: Table, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, EngineError> {
+        self.with("scan", |device| {
+            if device.fires(Fault::ReadError) {
+                return Err(eio());
+            }
+            if from >= to {
+                return Ok(Vec::new());
+            }
+            Ok(device.current.range(bounds(table, from, to)).take(limit).map(row).collect())
+        })
+    }
+
+    fn last(&self, table: Table, from: &[u8], to: &[u8]) -> Result<Option<Row>, EngineError> {
+        self.with("scan", |device| {
+            if device.fires(Fault::ReadError) {
+                return Err(eio());
+            }
+            if from >= to {
+                return Ok(None);
+            }
+            Ok(device.current.range(bounds(table, from, to)).next_back().map(row))
+        })
+    }
+
+    fn export(
+        &self,
+        ranges: &[KeyRange],
+        visit: &mut dyn FnMut(Visit) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        let mut pinned = Vec::new();
+        for KeyRange { table, from, to } in ranges {
+            let rows = self.scan(*table, from, to, usize::MAX)?;
+            pinned.extend(rows.into_iter().map(|row| Visit::Row(*table, row)));
+        }
+        for item in std::iter::once(Visit::Pinned).chain(pinned) {
+            if visit(item).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&self, to: &Path) -> Result<(), EngineError> {
+        self.with("checkpoint", |device| {
+            if device.checkpoints.contains_key(to) {
+                return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+            }
+            let rows = device.current.clone();
+            device.checkpoints.insert(to.to_path_buf(), rows);
+            Ok(())
+        })
+    }
+
+    fn simulated_delay(&self) -> Option<Duration> {
+        let mut device = self.disk.device.lock();
+        device.fires(Fault::Slow).then_some(device.delay)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(value: &'static str) -> Batch {
+        let mut batch = Batch::new();
+        batch.put(Table::Log, b"k".to_vec(), value);
+        batch
+    }
+
+    fn read(disk: &Disk) -> Option<Bytes> {
+        disk.open().get(Table::Log, b"k").ok().flatten()
+    }
+
+    #[test]
+    fn power_loss_keeps_what_was_synced_and_no_more() {
+        let disk = Disk::new(Store::Log);
+        let engine = disk.open();
+        engine.write(put("a"), Durability::Synced).ok();
+        engine.write(put("b"), Durability::Logged).ok();
+        engine.write(put("c"), Durability::Logged).ok();
+        disk.power_loss(|n| {
+            assert_eq!(n, 2);
+            1
+        });
+        assert_eq!(read(&disk).as_deref(), Some(&b"b"[..]));
+        assert!(engine.get(Table::Log, b"k").is_err(), "an engine of the life before is dead");
+    }
+
+    #[test]
+    fn process_death_loses_only_what_was_not_logged() {
+        let disk = Disk::new(Store::State);
+        let engine = disk.open();
+        engine.write(put("a"), Durability::Logged).ok();
+        engine.write(put("b"), Durability::Unlogged).ok();
+        disk.process_death();
+        assert_eq!(read(&disk).as_deref(), Some(&b"a"[..]));
+    }
+
+    #[test]
+    fn flush_makes_unlogged_writes_safe() {
+        let disk = Disk::new(Store::State);
+        let engine = disk.open();
+        engine.write(put("a"), Durability::Unlogged).ok();
+        engine.flush().ok();
+        engine.write(put("b"), Durability::Unlogged).ok();
+        disk.power_loss(|_| 0);
+        assert_eq!(read(&disk).as_deref(), Some(&b"a"[..]));
+    }
+
+    #[test]
+    fn a_lying_sync_is_counted_and_loses_data() {
+        let disk = Disk::new(Store::Log);
+        let engine = disk.open();
+        disk.inject(Fault::LyingSync, 1);
+        assert!(engine.write(put("a"), Durability::Synced).is_ok());
+        disk.power_loss(|_| 0);
+        assert_eq!(read(&disk), None);
+        assert_eq!(disk.fired(Fault::LyingSync), 1);
+    }
+
+    #[test]
+    fn faults_fire_as_often_as_told() {
+        let disk = Disk::new(Store::Log);
+        let engine = disk.open();
+        disk.inject(Fault::NoSpace, 2);
+        assert!(engine.write(put("a"), Durability::Logged).is_err());
+        assert!(engine.write(put("a"), Durability::Logged).is_err());
+        assert!(engine.write(put("a"), Durability::Logged).is_ok());
+        assert_eq!(disk.fired(Fault::NoSpace), 2);
+    }
+}

@@ -1,0 +1,109 @@
+//! openraft's view of the log.
+
+use std::io;
+use std::sync::Arc;
+
+use openraft::entry::RaftEntry;
+use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::log::reader::LogReader;
+use crate::log::writer::{LogCounters, Operation};
+use crate::types::{LogId, TypeConfig, Vote};
+
+/// The log. Cloning shares it.
+#[derive(Clone)]
+pub struct LogStore {
+    pub(crate) reader: LogReader,
+    pub(crate) queue: mpsc::Sender<(u64, Operation)>,
+    pub(crate) counters: Arc<LogCounters>,
+}
+
+impl LogStore {
+    async fn send(&self, number: u64, operation: Operation) -> io::Result<()> {
+        self.queue.send((number, operation)).await.map_err(|_| stopped())
+    }
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("the log writer has stopped")
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = LogReader;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+        let tail = self.reader.tail.lock();
+        Ok(LogState { last_purged_log_id: tail.purged, last_log_id: tail.last })
+    }
+
+    async fn get_log_reader(&mut self) -> LogReader {
+        self.reader.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        let (done, saved) = oneshot::channel();
+        let number = self.reader.tail.lock().issue();
+        self.send(number, Operation::Vote { vote: *vote, done }).await?;
+        saved.await.map_err(|_| stopped())??;
+        self.reader.tail.lock().vote = Some(*vote);
+        Ok(())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        let Some(id) = committed else { return Ok(()) };
+        let number = {
+            let mut tail = self.reader.tail.lock();
+            tail.committed = Some(id);
+            tail.issue()
+        };
+        self.send(number, Operation::Committed(id)).await
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        Ok(self.reader.tail.lock().committed)
+    }
+
+    async fn append<I>(&mut self, entries: I, done: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = crate::log::row::LogEntry> + Send,
+        I::IntoIter: Send,
+    {
+        let (number, rows) = {
+            let mut rows = Vec::new();
+            let mut tail = self.reader.tail.lock();
+            let number = tail.issue();
+            for mut entry in entries {
+                rows.push((entry.index(), entry.row()));
+                tail.push(number, entry);
+            }
+            (number, rows)
+        };
+        self.send(number, Operation::Append { rows, done }).await
+    }
+
+    async fn truncate_after(&mut self, keep: Option<LogId>) -> Result<(), io::Error> {
+        let (done, truncated) = oneshot::channel();
+        let (number, from, to) = {
+            let mut tail = self.reader.tail.lock();
+            let to = tail.end_index();
+            tail.truncate_after(keep);
+            (tail.issue(), tail.end_index(), to)
+        };
+        self.send(number, Operation::Truncate { from, to, done }).await?;
+        truncated.await.map_err(|_| stopped())?
+    }
+
+    async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        let (number, from) = {
+            let mut tail = self.reader.tail.lock();
+            let from = tail.first_index();
+            if upto.index < from {
+                return Ok(());
+            }
+            tail.purge(upto);
+            (tail.issue(), from)
+        };
+        self.send(number, Operation::Purge { from, upto }).await
+    }
+}

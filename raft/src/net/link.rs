@@ -1,0 +1,173 @@
+//! A way to another node: dials when somebody needs it, again when the connection is lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::env::{BoxStream, Dial, Purpose, Target};
+use crate::handle::Endpoint;
+use crate::net::conn::Conn;
+use crate::net::frame::{self, Frame, HELLO_BYTES_MAX};
+use crate::net::identity::{Identity, RefusalCode, node_of};
+use crate::net::message::{Lane, Message, PROTOCOL};
+use crate::net::pool::RefusedBy;
+use crate::net::{Limits, NetError};
+use crate::task::{AbortOnDrop, spawn};
+
+const BACKOFF_FIRST: Duration = Duration::from_millis(20);
+const BACKOFF_MAX: Duration = Duration::from_millis(500);
+
+/// Everything needed to dial.
+pub(crate) struct Dialer {
+    pub own: Identity,
+    pub dial: Arc<dyn Dial>,
+    pub limits: Limits,
+    pub refused_by: RefusedBy,
+}
+
+#[derive(Clone)]
+enum Way {
+    /// Nobody has asked yet, or an attempt is under way.
+    None,
+    Up(Arc<Conn>),
+    /// The last attempt failed.
+    Down(NetError),
+}
+
+/// The way to one node for one purpose. Dropping it closes the connection.
+pub(crate) struct Link {
+    pub(crate) endpoint: Endpoint,
+    wanted: Arc<Notify>,
+    way: watch::Receiver<Way>,
+    _task: AbortOnDrop,
+}
+
+impl Link {
+    pub(crate) fn new(dialer: Arc<Dialer>, node: u64, endpoint: Endpoint, lane: Lane) -> Self {
+        let wanted = Arc::new(Notify::new());
+        let (sender, way) = watch::channel(Way::None);
+        let task = spawn(keep(dialer, node, endpoint.clone(), lane, wanted.clone(), sender));
+        Self { endpoint, wanted, way, _task: AbortOnDrop(task) }
+    }
+
+    /// The connection, as soon as there is one.
+    ///
+    /// # Errors
+    /// The next attempt failed, or the deadline passed. An attempt goes on when its caller gives
+    /// up: a heartbeat's deadline is shorter than a handshake may take.
+    pub(crate) async fn conn(&self, deadline: Instant) -> Result<Arc<Conn>, NetError> {
+        let mut way = self.way.clone();
+        match &*way.borrow_and_update() {
+            Way::Up(conn) if !conn.is_lost() => return Ok(conn.clone()),
+            Way::Up(_) | Way::None | Way::Down(_) => {}
+        }
+        self.wanted.notify_one();
+        loop {
+            match timeout_at(deadline, way.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(NetError::Unreachable("shutting down".into())),
+                Err(_) => return Err(NetError::Timeout),
+            }
+            match &*way.borrow_and_update() {
+                Way::Up(conn) if !conn.is_lost() => return Ok(conn.clone()),
+                Way::Down(error) => return Err(error.clone()),
+                Way::Up(_) | Way::None => {}
+            }
+        }
+    }
+}
+
+/// Keeps the connection as long as the link lives.
+async fn keep(
+    dialer: Arc<Dialer>,
+    node: u64,
+    endpoint: Endpoint,
+    lane: Lane,
+    wanted: Arc<Notify>,
+    way: watch::Sender<Way>,
+) {
+    let mut backoff = BACKOFF_FIRST;
+    loop {
+        wanted.notified().await;
+        let attempt = dialer.connect(node, &endpoint, lane);
+        let outcome = match timeout(dialer.limits.connect_timeout, attempt).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(NetError::Unreachable(format!("{} does not answer", endpoint.raft))),
+        };
+        match outcome {
+            Ok(conn) => {
+                backoff = BACKOFF_FIRST;
+                way.send_replace(Way::Up(conn.clone()));
+                let why = conn.lost().await;
+                tracing::debug!(node, ?lane, why, "connection lost");
+                way.send_replace(Way::None);
+            }
+            Err(error) => {
+                tracing::debug!(node, ?lane, %error, "no connection");
+                way.send_replace(Way::Down(error));
+                sleep(backoff).await;
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+            }
+        }
+    }
+}
+
+impl Dialer {
+    async fn connect(&self, node: u64, endpoint: &Endpoint, lane: Lane) -> Result<Arc<Conn>, NetError> {
+        let expected = statemachine::NodeId(node);
+        let target =
+            Target { node: Some(expected), address: endpoint.raft.clone(), purpose: Purpose::Raft };
+        let (mut stream, info) = self
+            .dial
+            .dial(&target)
+            .await
+            .map_err(|e| NetError::Unreachable(format!("{}: {e}", target.address)))?;
+        match node_of(&self.own, info.identity.as_ref()) {
+            Ok(found) if found == expected => {}
+            Ok(found) => {
+                return Err(NetError::Unreachable(format!("node {found} answers there, not {node}")));
+            }
+            Err((code, detail)) => {
+                return Err(NetError::Unreachable(format!("who answers there is refused ({code}): {detail}")));
+            }
+        }
+        self.hello(&mut stream, node, lane).await?;
+        Ok(Conn::new(stream, &self.limits))
+    }
+
+    async fn hello(&self, stream: &mut BoxStream, to: u64, lane: Lane) -> Result<(), NetError> {
+        let hello = Message::Hello {
+            protocol: PROTOCOL,
+            mesh: self.own.mesh.to_string(),
+            cluster: self.own.cluster.to_string(),
+            from: self.own.node.0,
+            to,
+            lane,
+        };
+        let lost = |e: std::io::Error| NetError::Lost(e.to_string());
+        frame::write(stream, &Frame::new(0, hello)).await.map_err(lost)?;
+        stream.flush().await.map_err(lost)?;
+        let answer = frame::read(stream, HELLO_BYTES_MAX).await.map_err(lost)?;
+        match answer.map(|frame| frame.message) {
+            Some(Message::Welcome { protocol: PROTOCOL }) => {
+                self.refused_by.forgive(to);
+                Ok(())
+            }
+            Some(Message::Welcome { protocol }) => {
+                Err(NetError::Protocol(format!("version {protocol} is not known to this release")))
+            }
+            Some(Message::Refused { code, detail }) => {
+                if code == RefusalCode::Removed {
+                    self.refused_by.note(to);
+                }
+                tracing::warn!(node = to, %code, detail, "another node refuses this one");
+                Err(NetError::Refused { code, detail })
+            }
+            Some(_) => Err(NetError::Protocol("the hello was answered with something else".into())),
+            None => Err(NetError::Lost("closed before the hello was answered".into())),
+        }
+    }
+}

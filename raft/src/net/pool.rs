@@ -1,0 +1,69 @@
+//! The links of a node, one per other node and lane.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::handle::Endpoint;
+use crate::net::link::{Dialer, Link};
+use crate::net::message::Lane;
+
+/// The nodes that say this one was removed from the cluster.
+#[derive(Clone)]
+pub(crate) struct RefusedBy(Arc<watch::Sender<BTreeSet<u64>>>);
+
+impl RefusedBy {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(BTreeSet::new())))
+    }
+
+    pub(crate) fn note(&self, node: u64) {
+        self.0.send_if_modified(|nodes| nodes.insert(node));
+    }
+
+    pub(crate) fn forgive(&self, node: u64) {
+        self.0.send_if_modified(|nodes| nodes.remove(&node));
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<BTreeSet<u64>> {
+        self.0.subscribe()
+    }
+}
+
+/// All links. Cloning shares them.
+#[derive(Clone)]
+pub(crate) struct Pool {
+    pub(crate) dialer: Arc<Dialer>,
+    links: Arc<Mutex<BTreeMap<(u64, Lane), Arc<Link>>>>,
+}
+
+impl Pool {
+    pub(crate) fn new(dialer: Dialer) -> Self {
+        Self { dialer: Arc::new(dialer), links: Arc::default() }
+    }
+
+    /// The link to a node, which is to be found at `endpoint`.
+    pub(crate) fn link(&self, node: u64, endpoint: &Endpoint, lane: Lane) -> Arc<Link> {
+        let mut links = self.links.lock();
+        match links.get(&(node, lane)) {
+            Some(link) if link.endpoint == *endpoint => link.clone(),
+            _ => {
+                let link = Arc::new(Link::new(self.dialer.clone(), node, endpoint.clone(), lane));
+                links.insert((node, lane), link.clone());
+                link
+            }
+        }
+    }
+
+    /// Closes links to nodes that are not members any more.
+    pub(crate) fn retain(&self, members: &BTreeSet<u64>) {
+        self.links.lock().retain(|(node, _), _| members.contains(node));
+    }
+
+    /// Closes all links.
+    pub(crate) fn close(&self) {
+        self.links.lock().clear();
+    }
+}

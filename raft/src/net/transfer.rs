@@ -1,0 +1,121 @@
+//! Sending and receiving a snapshot.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::engine::EngineError;
+use crate::net::link::Link;
+use crate::net::message::Message;
+use crate::net::{Limits, NetError};
+use crate::state::install::{Stage, StageError, Staged};
+use crate::state::machine::Shared;
+use crate::state::rows::Current;
+use crate::state::snapshot::{Content, SnapshotData};
+use crate::types::{Vote, VoteRow};
+
+/// Why a snapshot was not sent.
+pub(crate) enum SendError {
+    /// The other node, or the way there.
+    Net(NetError),
+    /// The rows could not be read.
+    Local(EngineError),
+}
+
+impl From<NetError> for SendError {
+    fn from(error: NetError) -> Self {
+        Self::Net(error)
+    }
+}
+
+/// Sends a snapshot. Answers with the receiver's vote once it is installed there.
+pub(crate) async fn send(
+    link: &Link,
+    vote: Vote,
+    snapshot: SnapshotData,
+    limits: &Limits,
+) -> Result<Vote, SendError> {
+    let Content::Outgoing(mut outgoing) = snapshot.0 else {
+        let error = EngineError::corrupt("snapshot", "it has no content to send");
+        return Err(SendError::Local(error));
+    };
+    let conn = link.conn(Instant::now() + limits.connect_timeout).await?;
+    let soon = || Instant::now() + limits.chunk_timeout;
+    let begin = Message::SnapshotBegin { current: outgoing.current };
+    expect_taken(conn.request(begin, Vec::new(), soon()).await?)?;
+    let mut number = 0;
+    // One chunk is on its way while the one before is being written there.
+    let mut before = None;
+    while let Some(chunk) = outgoing.chunks.recv().await {
+        let chunk = chunk.map_err(SendError::Local)?;
+        let deadline = soon();
+        let answer = conn.send(Message::SnapshotChunk { number }, vec![chunk], deadline).await?;
+        if let Some((answer, deadline)) = before.replace((answer, deadline)) {
+            expect_taken(answer.wait(deadline).await?)?;
+        }
+        number += 1;
+    }
+    if let Some((answer, deadline)) = before {
+        expect_taken(answer.wait(deadline).await?)?;
+    }
+    let end = Message::SnapshotEnd { chunks: number, vote: VoteRow::from(&vote) };
+    let deadline = Instant::now() + limits.install_timeout;
+    match conn.request(end, Vec::new(), deadline).await? {
+        Message::SnapshotInstalled { vote } => Ok(vote.into()),
+        other => Err(NetError::Protocol(format!("unexpected answer {other:?}")).into()),
+    }
+}
+
+fn expect_taken(answer: Message) -> Result<(), NetError> {
+    match answer {
+        Message::SnapshotTaken => Ok(()),
+        other => Err(NetError::Protocol(format!("unexpected answer {other:?}"))),
+    }
+}
+
+/// The receiving end of one connection.
+pub(crate) struct Receiver {
+    shared: Arc<Shared>,
+    stage: Option<Stage>,
+}
+
+impl Receiver {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, stage: None }
+    }
+
+    /// Begins anew; what came before on this connection is dropped.
+    pub(crate) fn begin(&mut self, current: Current) {
+        tracing::info!(applied = ?current.applied, "a snapshot begins");
+        self.stage = Some(Stage::begin(self.shared.clone(), current));
+    }
+
+    pub(crate) async fn chunk(&mut self, number: u64, parts: Vec<Bytes>) -> Result<(), String> {
+        let [chunk] = <[Bytes; 1]>::try_from(parts).map_err(|_| "a chunk is one part".to_owned())?;
+        let mut stage = self.stage.take().ok_or("no snapshot has begun")?;
+        let work = move || stage.chunk(number, &chunk).map(|()| stage);
+        self.stage = Some(self.run(work).await?);
+        Ok(())
+    }
+
+    pub(crate) async fn end(&mut self, chunks: u64) -> Result<Staged, String> {
+        let stage = self.stage.take().ok_or("no snapshot has begun")?;
+        self.run(move || stage.finish(chunks)).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, StageError> + Send + 'static,
+    ) -> Result<T, String> {
+        let outcome = self.shared.threads.run(work).await.map_err(|e| e.to_string())?;
+        outcome.map_err(|error| {
+            match &error {
+                // A full or failing disk stops this node, whatever it was doing.
+                StageError::Engine(error) => self.shared.fatal.engine(error),
+                StageError::Refused(why) => tracing::warn!(why, "a snapshot is refused"),
+            }
+            error.to_string()
+        })
+    }
+}

@@ -1,0 +1,283 @@
+//! A node of a cluster: opens its stores, starts what has to run, and stops it again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::time::{Instant, timeout_at};
+
+use crate::blocking::Threads;
+use crate::config::Config;
+use crate::engine::{Engine, EngineError, Store};
+use crate::env::{Clock, Dial, Listen};
+use crate::error::{Error, Fatal, FatalKind};
+use crate::fatal::FatalLatch;
+use crate::handle::{Endpoint, Handle};
+use crate::log::store::LogStore;
+use crate::log::writer::{LogCounters, LogWriter};
+use crate::net::client::Factory;
+use crate::net::link::Dialer;
+use crate::net::pool::{Pool, RefusedBy};
+use crate::net::server::Server;
+use crate::net::{Identity, RefusalCounters};
+use crate::propose::Proposer;
+use crate::reads::Reads;
+use crate::state::machine::StateMachine;
+use crate::state::publish::Publisher;
+use crate::status::Status;
+use crate::task::{AbortOnDrop, spawn};
+use crate::types::{LogId, Runtime, TypeConfig};
+use crate::{format, log, watchdog};
+
+pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;
+
+/// What a node is started with.
+pub struct Boot {
+    /// Who it is.
+    pub identity: Identity,
+    /// Settings.
+    pub config: Config,
+    /// The engine of [`Store::Log`].
+    pub log: Arc<dyn Engine>,
+    /// The engine of [`Store::State`].
+    pub state: Arc<dyn Engine>,
+    /// Its clock.
+    pub clock: Arc<dyn Clock>,
+    /// How it reaches other nodes.
+    pub dial: Arc<dyn Dial>,
+    /// Where other nodes reach it.
+    pub listen: Box<dyn Listen>,
+    /// All randomness of consensus follows from this. Random in production.
+    pub seed: u64,
+}
+
+/// What the handles of a node share.
+pub(crate) struct Node {
+    pub own: Identity,
+    pub config: Config,
+    pub raft: Raft,
+    pub machine: StateMachine,
+    pub publisher: Publisher,
+    pub proposer: Arc<Proposer>,
+    pub reads: Reads,
+    pub pool: Pool,
+    pub fatal: FatalLatch,
+    pub log_counters: Arc<LogCounters>,
+    pub refusals: Arc<RefusalCounters>,
+    pub status: watch::Receiver<Status>,
+    tasks: Mutex<Vec<AbortOnDrop>>,
+    writer_done: Mutex<Option<oneshot::Receiver<()>>>,
+    stopped: AtomicBool,
+}
+
+/// Starts a node. It takes part in its cluster as soon as it is a member of one: call
+/// [`Handle::initialize`] on one node of a new cluster.
+///
+/// # Errors
+/// Its stores cannot be opened, are damaged, or belong to another node.
+pub async fn start(boot: Boot) -> Result<Handle, Fatal> {
+    Runtime::scope(boot.seed, start_seeded(boot)).await
+}
+
+async fn start_seeded(boot: Boot) -> Result<Handle, Fatal> {
+    let Boot { identity, config, log, state, clock, dial, listen, seed: _ } = boot;
+    let internal = |e: String| Fatal::new(FatalKind::Internal, e);
+    let openraft_config = config.to_openraft(identity.cluster.as_str()).map_err(internal)?;
+    let fatal = FatalLatch::new();
+    let opening = Opening { identity: identity.clone(), config: config.clone(), log, state, clock: clock.clone() };
+    let latch = fatal.clone();
+    let opened = config.threads.run(move || opening.open(latch)).await;
+    let (log_store, writer, machine) =
+        opened.map_err(|e| internal(e.to_string()))?.map_err(|e| e.to_fatal())?;
+    let writer_done = run_writer(writer, config.threads).map_err(|e| internal(e.to_string()))?;
+
+    let refused_by = RefusedBy::new();
+    let dialer = Dialer {
+        own: identity.clone(),
+        dial,
+        limits: config.net.clone(),
+        refused_by: refused_by.clone(),
+    };
+    let pool = Pool::new(dialer);
+    let log_counters = log_store.counters.clone();
+    let factory = Factory { pool: pool.clone() };
+    let raft = Raft::new(identity.node.0, Arc::new(openraft_config), factory, log_store, machine.clone());
+    let raft = raft.await.map_err(|e| fatal.get().unwrap_or_else(|| internal(e.to_string())))?;
+
+    let publisher = machine.publisher();
+    let patience = config.net.request_timeout;
+    let (reads, rounds_here, rounds_anywhere) =
+        Reads::new(raft.clone(), pool.clone(), config.reads, config.reads_waiting, patience);
+    let proposer = Arc::new(Proposer {
+        raft: raft.clone(),
+        own: identity.node,
+        publisher: publisher.clone(),
+        clock,
+        fatal: fatal.clone(),
+        room: Semaphore::new(config.proposals.in_flight),
+        limits: config.proposals.clone(),
+        mesh_clock: Mutex::new(None),
+    });
+    let refusals = Arc::new(RefusalCounters::default());
+    let server = Arc::new(Server {
+        own: identity.clone(),
+        raft: raft.clone(),
+        shared: machine.shared.clone(),
+        publisher: publisher.clone(),
+        reads: reads.clone(),
+        proposer: proposer.clone(),
+        limits: config.net.clone(),
+        refusals: refusals.clone(),
+    });
+    let watched = watchdog::Watched {
+        own: identity.node,
+        raft: raft.clone(),
+        machine: machine.clone(),
+        pool: pool.clone(),
+        fatal: fatal.clone(),
+        refused_by,
+        lease: config.election_timeout_max,
+    };
+    let (status_sender, status) = watch::channel(watched.status());
+    let tasks = vec![
+        AbortOnDrop(spawn(server.run(listen))),
+        AbortOnDrop(spawn(rounds_here)),
+        AbortOnDrop(spawn(rounds_anywhere)),
+        AbortOnDrop(spawn(watched.run(status_sender))),
+    ];
+    let node = Node {
+        own: identity,
+        config,
+        raft,
+        machine,
+        publisher,
+        proposer,
+        reads,
+        pool,
+        fatal,
+        log_counters,
+        refusals,
+        status,
+        tasks: Mutex::new(tasks),
+        writer_done: Mutex::new(Some(writer_done)),
+        stopped: AtomicBool::new(false),
+    };
+    Ok(Handle::new(node))
+}
+
+/// What opening the stores needs. It blocks.
+struct Opening {
+    identity: Identity,
+    config: Config,
+    log: Arc<dyn Engine>,
+    state: Arc<dyn Engine>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Opening {
+    fn open(self, fatal: FatalLatch) -> Result<(LogStore, LogWriter, StateMachine), EngineError> {
+        let Self { identity, config, log, state, clock } = self;
+        format::claim(&*log, Store::Log, &identity)?;
+        format::claim(&*state, Store::State, &identity)?;
+        let machine =
+            StateMachine::open(state, clock, config.threads, config.state.clone(), fatal.clone())?;
+        let (log_store, writer) = log::open::open(log, config.log.clone(), config.threads, fatal)?;
+        check_together(&log_store, &machine)?;
+        Ok((log_store, writer, machine))
+    }
+}
+
+/// What each store says of itself has to fit the other: a log that ends before what was applied
+/// has lost entries.
+fn check_together(log_store: &LogStore, machine: &StateMachine) -> Result<(), EngineError> {
+    let (applied, installed) = {
+        let applier = machine.shared.applier.lock();
+        (applier.applied, applier.installed)
+    };
+    let (last, committed, purged) = {
+        let tail = log_store.reader.tail.lock();
+        (tail.last, tail.committed, tail.purged)
+    };
+    let index = |id: Option<LogId>| id.map_or(0, |id| id.index + 1);
+    let end = index(last).max(index(installed));
+    for (what, needed) in [("applied", applied), ("committed", committed)] {
+        if index(needed) > end {
+            let detail = format!(
+                "it ends before entry {}, which was {what}: entries are missing",
+                index(needed).saturating_sub(1)
+            );
+            return Err(EngineError::corrupt("table log", detail));
+        }
+    }
+    if index(purged) > index(applied) {
+        let detail = format!(
+            "it ends at entry {}, the log begins only after entry {}",
+            index(applied).saturating_sub(1),
+            index(purged).saturating_sub(1)
+        );
+        return Err(EngineError::corrupt("table state_meta, row current", detail));
+    }
+    Ok(())
+}
+
+/// Runs the log writer where it may block. The receiver resolves when it has ended.
+fn run_writer(writer: LogWriter, threads: Threads) -> std::io::Result<oneshot::Receiver<()>> {
+    let (done, is_done) = oneshot::channel();
+    let run = async move {
+        writer.run().await;
+        done.send(()).ok();
+    };
+    match threads {
+        Threads::Own => {
+            let thread = std::thread::Builder::new().name("log-writer".into());
+            thread.spawn(move || futures::executor::block_on(run))?;
+        }
+        Threads::Inline => {
+            spawn(run);
+        }
+    }
+    Ok(is_done)
+}
+
+impl Node {
+    /// Stops everything, in an order in which nothing acknowledged is lost.
+    pub(crate) async fn shutdown(&self, within: Duration) -> Result<(), Error> {
+        let deadline = Instant::now() + within;
+        if self.stopped.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let late = |_| Error::DeadlineExceeded { maybe_applied: false };
+        let stopped = timeout_at(deadline, self.raft.shutdown()).await.map_err(late);
+        self.tasks.lock().clear();
+        self.pool.close();
+        if let Err(error) = stopped.and_then(|s| s.map_err(|e| Error::unavailable(e.to_string()))) {
+            tracing::warn!(%error, "consensus did not stop in time");
+        }
+        let flushed = timeout_at(deadline, self.machine.shared.flush()).await.map_err(late)?;
+        flushed.map_err(|e| match self.fatal.get() {
+            Some(fatal) => Error::Fatal(fatal),
+            None => Error::unavailable(e.to_string()),
+        })?;
+        let writer = self.writer_done.lock().take();
+        if let Some(writer) = writer {
+            // Ends when openraft has dropped the log store.
+            timeout_at(deadline, writer).await.map_err(late)?.ok();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+}
+
+/// Who leads, as far as this node knows, and where that is.
+pub(crate) fn leader_of(raft: &Raft) -> Option<(u64, Option<Endpoint>)> {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let leader = metrics.current_leader?;
+    Some((leader, metrics.membership_config.get_node(&leader).cloned()))
+}

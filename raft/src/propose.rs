@@ -1,0 +1,236 @@
+//! Proposals: stamped with the leader's clocks, encoded once, bounded in size and number.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, RaftError};
+use parking_lot::Mutex;
+use statemachine::clock::MeshClock;
+use statemachine::codec::{self, Format};
+use statemachine::{Entry, NodeId, Proposal, Request, Revision, Stamp, cluster};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+use crate::env::Clock;
+use crate::error::{Error, Leader};
+use crate::fatal::FatalLatch;
+use crate::handle::Committed;
+use crate::net::NetError;
+use crate::net::message::{Lane, Message};
+use crate::net::pool::Pool;
+use crate::node::{Raft, leader_of};
+use crate::state::publish::Publisher;
+use crate::types::{Command, TypeConfig};
+
+/// Limits on proposals.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Proposals on their way at once.
+    pub in_flight: usize,
+    /// Bytes of one encoded entry.
+    pub entry_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { in_flight: 8192, entry_bytes: 2 << 20 }
+    }
+}
+
+/// A proposal that was committed by way of the leader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Carried {
+    /// Its log index. This node has applied it.
+    pub log_index: u64,
+    /// The revision it got, if any: [`View::unit`](crate::View::unit) says what came of it.
+    pub revision: Option<Revision>,
+}
+
+/// Proposes on behalf of this node.
+pub(crate) struct Proposer {
+    pub raft: Raft,
+    pub own: NodeId,
+    pub publisher: Publisher,
+    pub clock: Arc<dyn Clock>,
+    pub fatal: FatalLatch,
+    pub limits: Limits,
+    pub room: Semaphore,
+    /// Mesh time of the term in which this node leads.
+    pub mesh_clock: Mutex<Option<(u64, MeshClock)>>,
+}
+
+impl Proposer {
+    /// The leader's clocks now.
+    ///
+    /// # Errors
+    /// This node does not lead.
+    fn stamp(&self) -> Result<Stamp, Error> {
+        let term = match self.raft.as_leader() {
+            Ok(leader) => leader.term(),
+            Err(forward) => return Err(forwarded(&forward, false)),
+        };
+        let committed_ms = self.publisher.view().state().mesh.stamp().mesh_time_ms;
+        let monotonic_ms = u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
+        let wall_ms = self.clock.wall_ms();
+        let mut kept = self.mesh_clock.lock();
+        let (_, clock) = match &mut *kept {
+            Some(kept) if kept.0 == term => kept,
+            other => other.insert((term, MeshClock::take_over(committed_ms, monotonic_ms, wall_ms))),
+        };
+        let mut mesh_time_ms = clock.now(monotonic_ms, wall_ms);
+        if mesh_time_ms < committed_ms {
+            // Entries of earlier leaders were applied since this one took over.
+            *clock = MeshClock::take_over(committed_ms, monotonic_ms, wall_ms);
+            mesh_time_ms = committed_ms;
+        }
+        Ok(Stamp { mesh_time_ms, wall_ms })
+    }
+
+    pub(crate) async fn propose(&self, request: Request, deadline: Instant) -> Result<Committed, Error> {
+        let stamp = self.stamp()?;
+        self.commit(&Entry::Command(Box::new(request.stamp(stamp))), deadline).await
+    }
+
+    pub(crate) async fn propose_replicated(
+        &self,
+        replicated: statemachine::Replicated,
+        deadline: Instant,
+    ) -> Result<Committed, Error> {
+        // Only the leader proposes; what is replicated brings its own times.
+        self.stamp()?;
+        self.commit(&Entry::Replicated(replicated), deadline).await
+    }
+
+    pub(crate) async fn propose_cluster(
+        &self,
+        mut command: cluster::Command,
+        deadline: Instant,
+    ) -> Result<Committed, Error> {
+        let now = self.stamp()?;
+        match &mut command {
+            cluster::Command::DescribeNode { stamp, .. } | cluster::Command::RemoveNode { stamp, .. } => {
+                *stamp = now;
+            }
+        }
+        self.commit(&Entry::Cluster(command), deadline).await
+    }
+
+    /// Proposes an entry that has no times yet, here or, if another node leads, there.
+    pub(crate) async fn carry(&self, pool: &Pool, entry: Entry, deadline: Instant) -> Result<Carried, Error> {
+        let (leader, endpoint) = match leader_of(&self.raft) {
+            Some((leader, _)) if leader == self.own.0 => return self.carried(entry, deadline).await,
+            Some((leader, Some(endpoint))) => (leader, endpoint),
+            Some((_, None)) | None => return Err(Error::unavailable("no leader is known")),
+        };
+        let bytes = codec::encode(Format::Entry, &entry);
+        if bytes.len() > self.limits.entry_bytes {
+            return Err(Error::TooLarge { bytes: bytes.len(), limit: self.limits.entry_bytes });
+        }
+        let link = pool.link(leader, &endpoint, Lane::Control);
+        let conn = link.conn(deadline).await.map_err(|e| Error::unavailable(e.to_string()))?;
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        let answer = conn.request(Message::Propose { patience_ms }, vec![bytes.into()], deadline).await;
+        match answer {
+            Ok(Message::Proposed { log_index, revision }) => {
+                Ok(Carried { log_index, revision: revision.map(Revision) })
+            }
+            Ok(Message::NotProposed { reason }) => Err(Error::unavailable(reason)),
+            Ok(other) => Err(unknown(format!("the leader answered {other:?}"))),
+            Err(NetError::Timeout) => Err(Error::DeadlineExceeded { maybe_applied: true }),
+            Err(error) => Err(unknown(error.to_string())),
+        }
+    }
+
+    /// Proposes an entry that another node carried here, or that has no times yet.
+    pub(crate) async fn carried(&self, entry: Entry, deadline: Instant) -> Result<Carried, Error> {
+        let committed = match entry {
+            Entry::Command(proposal) => {
+                let Proposal { stamp: _, origin, conditions, command } = *proposal;
+                self.propose(Request { origin, conditions, command }, deadline).await?
+            }
+            Entry::Cluster(command) => self.propose_cluster(command, deadline).await?,
+            Entry::Replicated(replicated) => self.propose_replicated(replicated, deadline).await?,
+        };
+        let revision = committed.unit().map(|unit| unit.unit.position.revision);
+        Ok(Carried { log_index: committed.log_index, revision })
+    }
+
+    async fn commit(&self, entry: &Entry, deadline: Instant) -> Result<Committed, Error> {
+        if let Some(fatal) = self.fatal.get() {
+            return Err(Error::Fatal(fatal));
+        }
+        let bytes = codec::encode(Format::Entry, entry);
+        if bytes.len() > self.limits.entry_bytes {
+            return Err(Error::TooLarge { bytes: bytes.len(), limit: self.limits.entry_bytes });
+        }
+        let Ok(_room) = self.room.try_acquire() else {
+            return Err(Error::Overloaded { queued: self.limits.in_flight });
+        };
+        if deadline <= Instant::now() {
+            return Err(Error::DeadlineExceeded { maybe_applied: false });
+        }
+        let write = self.raft.client_write(Command(Bytes::from(bytes)));
+        match timeout_at(deadline, write).await {
+            Ok(Ok(written)) => match written.data.0 {
+                Some(answer) => Ok(Committed { log_index: written.log_id.index, answer }),
+                None => Err(Error::Unavailable {
+                    reason: "the entry was applied without an answer".into(),
+                    maybe_applied: true,
+                }),
+            },
+            Ok(Err(error)) => Err(self.failed(error)),
+            Err(_) => Err(Error::DeadlineExceeded { maybe_applied: true }),
+        }
+    }
+
+    fn failed(&self, error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error {
+        match error {
+            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => forwarded(&forward, false),
+            RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => Error::Unavailable {
+                reason: "leadership changed before the entry was committed".into(),
+                maybe_applied: true,
+            },
+            RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => {
+                Error::Membership { reason: error.to_string() }
+            }
+            RaftError::APIError(ClientWriteError::PreconditionFailed(error)) => {
+                Error::Membership { reason: error.to_string() }
+            }
+            RaftError::Fatal(error) => match self.fatal.get() {
+                Some(fatal) => Error::Fatal(fatal),
+                None => Error::Unavailable { reason: error.to_string(), maybe_applied: true },
+            },
+        }
+    }
+
+    /// As [`Proposer::failed`], for callers outside.
+    pub(crate) fn explain(&self, error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error {
+        let error = self.failed(error);
+        match (&error, leader_of(&self.raft)) {
+            // openraft does not always know the address of the leader it names.
+            (Error::NotLeader { leader: None }, Some((node, Some(endpoint)))) if node != self.own.0 => {
+                Error::NotLeader { leader: Some(Leader { node: NodeId(node), api: endpoint.api }) }
+            }
+            _ => error,
+        }
+    }
+}
+
+fn unknown(reason: String) -> Error {
+    Error::Unavailable { reason, maybe_applied: true }
+}
+
+/// What openraft's pointer to the leader means to the caller.
+pub(crate) fn forwarded(forward: &ForwardToLeader<TypeConfig>, maybe_applied: bool) -> Error {
+    let unavailable = |reason: &str| Error::Unavailable { reason: reason.into(), maybe_applied };
+    match forward.reason {
+        ForwardReason::LeaseExpired => unavailable("no majority has confirmed the leader recently"),
+        ForwardReason::LeadershipTransfer => unavailable("leadership is being handed over"),
+        ForwardReason::NotLeader => {
+            let leader = forward.leader_id.zip(forward.leader_node.as_ref());
+            let leader = leader.map(|(node, at)| Leader { node: NodeId(node), api: at.api.clone() });
+            Error::NotLeader { leader }
+        }
+    }
+}

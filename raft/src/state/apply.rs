@@ -1,0 +1,137 @@
+//! Applying entries: the one place where the state changes.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use openraft::EntryPayload;
+use openraft::entry::RaftEntry;
+use openraft::storage::ApplyResponder;
+use statemachine::codec::{self, Format};
+use statemachine::{Answer, Entry, Recorded, State};
+
+use crate::checksum::seal;
+use crate::engine::{Batch, Durability, Engine, EngineError, Table};
+use crate::env::Clock;
+use crate::log::row::LogEntry;
+use crate::state::history::{Generation, History};
+use crate::state::publish::Publisher;
+use crate::state::rows::{CURRENT, Current, TABLES, engine_table, full_key, generation_range};
+use crate::types::{LogId, Reply, StoredMembership, StoredMembershipRow, TypeConfig};
+
+/// The state as it is being applied to.
+pub(crate) struct Applier {
+    pub engine: Arc<dyn Engine>,
+    pub clock: Arc<dyn Clock>,
+    pub publisher: Publisher,
+    pub state: State,
+    pub applied: Option<LogId>,
+    pub installed: Option<LogId>,
+    pub membership: StoredMembership,
+    pub generation: Arc<Generation>,
+    /// Generations that readers may still hold.
+    pub retired: Vec<(u32, Weak<Generation>)>,
+    /// Bytes written since the last flush began.
+    pub unflushed_bytes: usize,
+    /// When the last flush began.
+    pub flushed_at: Duration,
+}
+
+/// An entry to apply, and who waits for what comes of it on this node.
+pub(crate) type Item = (LogEntry, Option<ApplyResponder<TypeConfig>>);
+
+impl Applier {
+    /// Applies a run of entries: writes their rows as one batch, publishes one view, answers.
+    ///
+    /// # Errors
+    /// [`EngineError::Corrupt`] when a committed entry does not decode. The state is then
+    /// unusable and the node has to stop.
+    pub(crate) fn apply(&mut self, items: Vec<Item>) -> Result<(), EngineError> {
+        let mut batch = Batch::new();
+        let mut units = Vec::new();
+        let mut answers = Vec::new();
+        for (entry, responder) in items {
+            let answer = self.entry(&entry, &mut batch, &mut units)?;
+            if let Some(responder) = responder {
+                answers.push((responder, answer));
+            }
+        }
+        batch.put(Table::StateMeta, CURRENT, self.current().encode());
+        self.unflushed_bytes += batch.bytes();
+        self.engine.write(batch, Durability::Unlogged)?;
+        self.publisher.publish(self.state.clone(), self.applied, self.history(), units);
+        for (responder, answer) in answers {
+            responder.send(Reply(answer));
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        entry: &LogEntry,
+        batch: &mut Batch,
+        units: &mut Vec<Arc<Recorded>>,
+    ) -> Result<Option<Answer>, EngineError> {
+        let log_id = entry.log_id();
+        self.applied = Some(log_id);
+        match entry.payload() {
+            EntryPayload::Blank => Ok(None),
+            EntryPayload::Membership(membership) => {
+                self.membership = StoredMembership::new(Some(log_id), membership.clone());
+                Ok(None)
+            }
+            EntryPayload::Normal(command) => {
+                let decoded: Entry = codec::decode(Format::Entry, &command.0).map_err(|e| {
+                    EngineError::corrupt(format!("table log, entry {}", log_id.index), e.to_string())
+                })?;
+                let applied = statemachine::apply(&mut self.state, &decoded);
+                for row in applied.rows {
+                    let (table, key) = (engine_table(row.table), full_key(self.generation.0, &row.key));
+                    match row.value {
+                        Some(value) => batch.put(table, key, seal(value)),
+                        None => batch.delete(table, key),
+                    }
+                }
+                if let Answer::Recorded(unit) = &applied.answer {
+                    units.push(unit.clone());
+                }
+                Ok(Some(applied.answer))
+            }
+        }
+    }
+
+    /// The row that says what is current.
+    pub(crate) fn current(&self) -> Current {
+        Current {
+            generation: self.generation.0,
+            applied: self.applied.map(Into::into),
+            installed: self.installed.map(Into::into),
+            revision: self.state.mesh.position().revision.0,
+            membership: StoredMembershipRow::from(&self.membership),
+            head: self.state.head_row(),
+        }
+    }
+
+    pub(crate) fn history(&self) -> History {
+        History { engine: self.engine.clone(), generation: self.generation.clone() }
+    }
+
+    /// Removes the rows of generations that nobody reads any more.
+    pub(crate) fn forget_retired(&mut self) -> Result<(), EngineError> {
+        let (gone, held): (Vec<_>, Vec<_>) =
+            self.retired.drain(..).partition(|(_, readers)| readers.strong_count() == 0);
+        self.retired = held;
+        for (generation, _) in gone {
+            remove_generation(&*self.engine, generation)?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes all rows of a generation.
+pub(crate) fn remove_generation(engine: &dyn Engine, generation: u32) -> Result<(), EngineError> {
+    for table in TABLES {
+        let range = generation_range(table, generation);
+        engine.delete_range(table, &range.from, &range.to)?;
+    }
+    Ok(())
+}

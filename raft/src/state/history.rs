@@ -1,0 +1,124 @@
+//! Reads of history rows.
+
+use std::sync::Arc;
+
+use statemachine::record::Kind;
+use statemachine::rows::{history_key, index_key, index_prefix, index_revision};
+use statemachine::{Record, Recorded, Revision};
+
+use crate::engine::{Engine, EngineError, KeyRange, Table};
+use crate::state::load::each;
+use crate::state::rows::{full_key, value};
+
+/// A generation of rows. As long as somebody holds it, its rows are kept.
+#[derive(Debug)]
+pub(crate) struct Generation(pub u32);
+
+/// The history of one generation.
+#[derive(Clone)]
+pub(crate) struct History {
+    pub engine: Arc<dyn Engine>,
+    pub generation: Arc<Generation>,
+}
+
+impl History {
+    fn key(&self, key: &[u8]) -> Vec<u8> {
+        full_key(self.generation.0, key)
+    }
+
+    /// All of one revision, if its row is there.
+    pub(crate) fn unit(&self, revision: Revision) -> Result<Option<Arc<Recorded>>, EngineError> {
+        let key = self.key(&history_key(revision));
+        let Some(sealed) = self.engine.get(Table::History, &key)? else { return Ok(None) };
+        let bytes = value(Table::History, &key.into(), &sealed)?;
+        decode(revision, &bytes).map(Some)
+    }
+
+    /// The units of `first..=last`, at most `limit`.
+    pub(crate) fn units(
+        &self,
+        first: Revision,
+        last: Revision,
+        limit: usize,
+    ) -> Result<Vec<Arc<Recorded>>, EngineError> {
+        let (from, to) = (self.key(&history_key(first)), self.key(&history_key(last.next())));
+        let rows = self.engine.scan(Table::History, &from, &to, limit)?;
+        let units = rows.into_iter().map(|(key, sealed)| {
+            let bytes = value(Table::History, &key, &sealed)?;
+            let revision = index_revision(&key).unwrap_or_default();
+            decode(revision, &bytes)
+        });
+        units.collect()
+    }
+
+    /// A record as it was at a revision: `None` where it did not exist then.
+    pub(crate) fn record_at(
+        &self,
+        kind: Kind,
+        id: &str,
+        revision: Revision,
+    ) -> Result<Option<Record>, EngineError> {
+        let from = self.key(&index_prefix(kind, id));
+        let to = self.key(&index_key(kind, id, revision.next()));
+        match self.engine.last(Table::Index, &from, &to)? {
+            Some((key, _)) => match index_revision(&key) {
+                Some(changed) => self.version(kind, id, changed),
+                None => Ok(None),
+            },
+            None => Ok(None),
+        }
+    }
+
+    /// The record that a revision left behind.
+    fn version(&self, kind: Kind, id: &str, changed: Revision) -> Result<Option<Record>, EngineError> {
+        let Some(unit) = self.unit(changed)? else { return Ok(None) };
+        let change = unit.unit.changes().iter().rev().find(|change| {
+            change.key().is_some_and(|(k, i)| k == kind && i == id)
+        });
+        Ok(change.and_then(|change| change.after.clone()))
+    }
+
+    /// The revisions in `first..=last` that changed a record, oldest first, at most `limit`.
+    pub(crate) fn changes_of(
+        &self,
+        kind: Kind,
+        id: &str,
+        first: Revision,
+        last: Revision,
+        limit: usize,
+    ) -> Result<Vec<Arc<Recorded>>, EngineError> {
+        let (from, to) = (index_key(kind, id, first), index_key(kind, id, last.next()));
+        let rows = self.engine.scan(Table::Index, &self.key(&from), &self.key(&to), limit)?;
+        let revisions = rows.iter().filter_map(|(key, _)| index_revision(key));
+        let units = revisions.map(|revision| self.unit(revision));
+        units.filter_map(Result::transpose).collect()
+    }
+
+    /// Visits all units of `first..=last` in order.
+    pub(crate) fn each(
+        &self,
+        first: Revision,
+        last: Revision,
+        mut visit: impl FnMut(Recorded) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let range = KeyRange {
+            table: Table::History,
+            from: self.key(&history_key(first)),
+            to: self.key(&history_key(last.next())),
+        };
+        each(&*self.engine, range, |key, bytes| {
+            let revision = index_revision(key).unwrap_or_default();
+            visit(Arc::unwrap_or_clone(decode(revision, bytes)?))
+        })
+    }
+}
+
+fn decode(revision: Revision, bytes: &[u8]) -> Result<Arc<Recorded>, EngineError> {
+    let place = || format!("table history, revision {revision}");
+    let recorded = Recorded::decode(bytes).map_err(|e| EngineError::corrupt(place(), e.to_string()))?;
+    if recorded.unit.position.revision != revision {
+        let found = recorded.unit.position.revision;
+        return Err(EngineError::corrupt(place(), format!("the row is that of revision {found}")));
+    }
+    Ok(Arc::new(recorded))
+}

@@ -1,0 +1,177 @@
+//! Watches over a node: keeps its status current, and notes when it cannot go on.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Instant as _, RaftMetrics, ServerState};
+use statemachine::NodeId;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::error::{Fatal, FatalKind, Leader};
+use crate::fatal::FatalLatch;
+use crate::net::pool::{Pool, RefusedBy};
+use crate::node::Raft;
+use crate::state::machine::StateMachine;
+use crate::status::{Member, Quorum, Role, Status};
+use crate::types::TypeConfig;
+
+/// Status is made anew at most this often...
+const PERIOD_MIN: Duration = Duration::from_millis(20);
+/// ...and at least this often, for times since last contact.
+const PERIOD_MAX: Duration = Duration::from_millis(500);
+
+/// What is watched.
+pub(crate) struct Watched {
+    pub own: NodeId,
+    pub raft: Raft,
+    pub machine: StateMachine,
+    pub pool: Pool,
+    pub fatal: FatalLatch,
+    pub refused_by: RefusedBy,
+    /// A voter that did not answer the leader for longer is not counted as reachable.
+    pub lease: Duration,
+}
+
+impl Watched {
+    /// Runs until the task is ended.
+    pub(crate) async fn run(self, sender: watch::Sender<Status>) {
+        let mut metrics = self.raft.metrics();
+        let mut refused_by = self.refused_by.watch();
+        let mut members = BTreeSet::new();
+        loop {
+            let status = self.status();
+            let current: BTreeSet<u64> = status.members.iter().map(|m| m.node.0).collect();
+            if current != members {
+                self.pool.retain(&current);
+                members = current;
+            }
+            self.judge(&status, refused_by.borrow_and_update().len());
+            sender.send_if_modified(|old| {
+                let changed = *old != status;
+                *old = status;
+                changed
+            });
+            sleep(PERIOD_MIN).await;
+            tokio::select! {
+                changed = metrics.changed() => if changed.is_err() {
+                    // openraft is gone: shut down, or stopped by an error that `judge` has seen.
+                    sleep(PERIOD_MAX).await;
+                },
+                _ = refused_by.changed() => {}
+                () = sleep(PERIOD_MAX) => {}
+            }
+        }
+    }
+
+    /// Notes a reason to stop, if there is one.
+    fn judge(&self, status: &Status, refused_by: usize) {
+        if self.machine.publisher().view().state().cluster.is_removed(self.own) {
+            let detail = "the cluster has removed this node".to_owned();
+            self.fatal.set(Fatal::new(FatalKind::Removed, detail));
+        }
+        // One node may be behind; a majority cannot have made it up.
+        if refused_by > 0 && refused_by >= status.quorum.needed.max(1) {
+            let detail = format!("{refused_by} nodes say that this one was removed from the cluster");
+            self.fatal.set(Fatal::new(FatalKind::Removed, detail));
+        }
+        if let Err(error) = &self.raft.metrics().borrow_watched().running_state
+            && !matches!(error, openraft::errors::Fatal::Stopped)
+        {
+            self.fatal.set(Fatal::new(FatalKind::Internal, error.to_string()));
+        }
+    }
+
+    /// What is known now.
+    pub(crate) fn status(&self) -> Status {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let members = members(&metrics);
+        let quorum = quorum(&metrics, &members, self.lease);
+        let leader = metrics.current_leader.map(|leader| {
+            let endpoint = metrics.membership_config.get_node(&leader);
+            Leader { node: NodeId(leader), api: endpoint.map(|e| e.api.clone()).unwrap_or_default() }
+        });
+        let (applied, durable) = {
+            let view = self.machine.publisher().view();
+            (view.applied_index(), self.machine.shared.durable().map(|id| id.index))
+        };
+        Status {
+            node: self.own,
+            role: role(&metrics),
+            term: metrics.current_term,
+            leader,
+            last_log_index: metrics.last_log_index,
+            committed_index: metrics.cluster_committed.map(|id| id.index),
+            applied_index: applied,
+            durable_index: durable,
+            purged_index: metrics.purged.map(|id| id.index),
+            initialized: !members.is_empty(),
+            members,
+            quorum,
+            fatal: self.fatal.get(),
+        }
+    }
+}
+
+fn role(metrics: &RaftMetrics<TypeConfig>) -> Role {
+    if metrics.running_state.is_err() {
+        return Role::Stopped;
+    }
+    match metrics.state {
+        ServerState::Learner => Role::Learner,
+        ServerState::Follower => Role::Follower,
+        ServerState::Candidate => Role::Candidate,
+        ServerState::Leader => Role::Leader,
+        ServerState::Shutdown => Role::Stopped,
+    }
+}
+
+fn members(metrics: &RaftMetrics<TypeConfig>) -> Vec<Member> {
+    let membership = metrics.membership_config.membership();
+    let voters: BTreeSet<u64> = membership.voter_ids().collect();
+    let leads = metrics.state == ServerState::Leader;
+    let members = membership.nodes().map(|(id, endpoint)| {
+        let own = *id == metrics.id;
+        let matched = metrics.replication.as_ref().and_then(|r| r.get(id)).copied().flatten();
+        let matched_index = if own { metrics.last_log_index } else { matched.map(|m| m.index) };
+        let lag_entries = match (leads, metrics.last_log_index, matched_index) {
+            (true, Some(last), Some(matched)) => Some(last.saturating_sub(matched)),
+            _ => None,
+        };
+        let heard = metrics.heartbeat.as_ref().and_then(|h| h.get(id)).copied().flatten();
+        let last_contact = if leads && own { Some(Duration::ZERO) } else { heard.map(|at| at.elapsed()) };
+        Member {
+            node: NodeId(*id),
+            raft: endpoint.raft.clone(),
+            api: endpoint.api.clone(),
+            voter: voters.contains(id),
+            matched_index: matched_index.filter(|_| leads || own),
+            lag_entries,
+            last_contact,
+        }
+    });
+    members.collect()
+}
+
+fn quorum(metrics: &RaftMetrics<TypeConfig>, members: &[Member], lease: Duration) -> Quorum {
+    let fresh: BTreeSet<u64> = members
+        .iter()
+        .filter(|m| m.last_contact.is_some_and(|since| since <= lease))
+        .map(|m| m.node.0)
+        .collect();
+    let configs = metrics.membership_config.membership().get_joint_config();
+    // While a change is under way a majority of each set is needed.
+    let ok_in_all = !configs.is_empty()
+        && configs.iter().all(|set| set.intersection(&fresh).count() > set.len() / 2);
+    let voters = members.iter().filter(|m| m.voter).count();
+    let leads = metrics.state == ServerState::Leader;
+    let heard = metrics.current_leader.is_some();
+    Quorum {
+        voters,
+        needed: if voters == 0 { 0 } else { voters / 2 + 1 },
+        reachable: members.iter().filter(|m| m.voter && fresh.contains(&m.node.0)).count(),
+        ok: if leads { ok_in_all } else { heard },
+    }
+}
