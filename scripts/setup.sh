@@ -1,13 +1,14 @@
-# Sourced by ./demo and ./check (and by you, before plain cargo): finds what a build needs and tells cargo where it is.
-# shellcheck shell=bash
+#!/usr/bin/env bash
+# Finds what a build needs and tells cargo where it is. ./demo and ./check source it; run it yourself before plain cargo in
+# a fresh tree.
 #
 # It installs nothing system-wide unless you are root on a machine with apt-get; everything else goes to $MESHKIT_CACHE
-# (~/.cache/meshkit). It can be sourced again and again: what is there is used.
+# (~/.cache/meshkit). It can be run again and again: what is there is used.
 #
-# After it: ROOT, MESHKIT_CACHE and TARGET_DIR are set, and what this machine's build needs is exported: perhaps CXX,
-# LIBCLANG_PATH, BINDGEN_EXTRA_CLANG_ARGS, ROCKSDB_LIB_DIR, ROCKSDB_STATIC. The same goes to .cargo/local.toml, which
-# .cargo/config.toml includes: cargo builds RocksDB again when one of them comes or goes, so plain cargo must see them too.
-# Functions for the scripts: build_workspace, pip_tool, say, die.
+# What this machine's build needs is exported (perhaps CXX, LIBCLANG_PATH, BINDGEN_EXTRA_CLANG_ARGS, ROCKSDB_LIB_DIR,
+# ROCKSDB_STATIC) and written to .cargo/local.toml, which .cargo/config.toml includes: cargo builds RocksDB again when one of
+# them comes or goes, so plain cargo must see them too.
+# For the scripts: ROOT, MESHKIT_CACHE, TARGET_DIR; build_workspace, pip_tool, say, die.
 
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 MESHKIT_CACHE=${MESHKIT_CACHE:-$HOME/.cache/meshkit}
@@ -225,3 +226,6 @@ TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target}
 setup_libclang
 setup_rocksdb
 write_local_config
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
+    say "cargo is ready: cargo build --release --workspace (the tree has one profile, release)"
+fi
