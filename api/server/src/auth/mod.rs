@@ -1,0 +1,237 @@
+//! Who a caller is and what they hold.
+//!
+//! A bearer token names a person or a program; a client certificate names one through the bindings of the node's
+//! configuration. What is found here is all that the rest of the server knows of a caller. Authorisation is one
+//! comparison of scopes and happens in [`crate::stack`].
+
+mod binding;
+mod cache;
+mod config;
+pub(crate) mod forwarded;
+mod identity;
+mod jwt;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use arc_swap::ArcSwap;
+use http::{HeaderMap, header};
+use proto::{codes::Code, methods::Scope};
+use raft::env::ConnInfo;
+use statemachine::{ClusterId, MeshId};
+
+pub use self::{
+    binding::{Binding, InvalidBinding},
+    config::{AuthConfig, InvalidAuth, JwtConfig},
+    identity::{NodeIdentity, node_identity},
+};
+use crate::Error;
+
+/// How a caller proved who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Proof {
+    /// A signed token.
+    Jwt,
+    /// A client certificate and a binding.
+    Certificate,
+    /// Being on the same machine, where the node was told to accept that.
+    Loopback,
+}
+
+impl Proof {
+    /// `jwt`, `certificate` or `loopback`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Jwt => "jwt",
+            Self::Certificate => "certificate",
+            Self::Loopback => "loopback",
+        }
+    }
+
+    /// The proof of that name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Jwt, Self::Certificate, Self::Loopback]
+            .into_iter()
+            .find(|proof| proof.as_str() == text)
+    }
+}
+
+/// An authenticated caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// Subject after binding: `alice`, `spiffe://mesh-1/client/ci`.
+    pub subject: String,
+    /// The highest scope held, which includes the lower ones; absent where none is.
+    pub scope: Option<Scope>,
+    /// How the caller proved it.
+    pub proof: Proof,
+    /// When the credential ends, seconds since 1970.
+    pub expires_s: Option<u64>,
+}
+
+impl Principal {
+    /// Whether the caller holds a scope.
+    #[must_use]
+    pub fn holds(&self, scope: Scope) -> bool {
+        self.scope.is_some_and(|held| held >= scope)
+    }
+
+    /// Every scope held, lower ones included.
+    #[must_use]
+    pub fn scopes(&self) -> Vec<&'static str> {
+        Scope::ALL
+            .into_iter()
+            .filter(|scope| self.holds(*scope))
+            .map(Scope::as_str)
+            .collect()
+    }
+}
+
+/// Decides who a caller is. One for the life of a server; what it goes by can be replaced while it runs.
+pub struct Authenticator {
+    mesh: MeshId,
+    cluster: ClusterId,
+    rules: ArcSwap<Rules>,
+}
+
+/// What an authenticator goes by, and the tokens it has verified under it.
+struct Rules {
+    jwt: Option<jwt::Verifier>,
+    bindings: binding::Bindings,
+    loopback: Option<Arc<Principal>>,
+    token_bytes_max: usize,
+    verified: cache::Verified,
+}
+
+impl Authenticator {
+    /// An authenticator for nodes of one cluster of one mesh.
+    ///
+    /// # Errors
+    /// A key does not parse, a binding makes no sense, or nothing at all could authenticate anybody.
+    pub fn new(mesh: MeshId, cluster: ClusterId, config: &AuthConfig) -> Result<Self, InvalidAuth> {
+        let rules = Rules::new(&mesh, config)?;
+        Ok(Self {
+            mesh,
+            cluster,
+            rules: ArcSwap::from_pointee(rules),
+        })
+    }
+
+    /// Goes by another configuration from the next request on. Verified tokens are forgotten.
+    ///
+    /// # Errors
+    /// As [`Authenticator::new`]; the old configuration then stays in force.
+    pub fn replace(&self, config: &AuthConfig) -> Result<(), InvalidAuth> {
+        self.rules.store(Arc::new(Rules::new(&self.mesh, config)?));
+        Ok(())
+    }
+
+    /// The mesh whose callers are known here.
+    #[must_use]
+    pub fn mesh(&self) -> &MeshId {
+        &self.mesh
+    }
+
+    /// The member of this mesh and cluster that a connection comes from. Whether it has been removed is not known
+    /// here.
+    #[must_use]
+    pub fn node(&self, conn: &ConnInfo) -> Option<NodeIdentity> {
+        let identity = node_identity(&conn.identity.as_ref()?.uri)?;
+        (identity.mesh == self.mesh && identity.cluster == self.cluster).then_some(identity)
+    }
+
+    /// Who sends a request.
+    ///
+    /// # Errors
+    /// `unauthenticated` or `credential_expired`. What was wrong with a token is said in general terms only.
+    pub fn principal(&self, conn: &ConnInfo, headers: &HeaderMap, now_s: u64) -> Result<Arc<Principal>, Error> {
+        let rules = self.rules.load();
+        if let Some(value) = headers.get(header::AUTHORIZATION) {
+            if headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
+                return Err(unauthenticated("more than one Authorization header"));
+            }
+            return rules.bearer(value.as_bytes(), now_s);
+        }
+        if let Some(identity) = &conn.identity {
+            return rules.bindings.principal(&identity.uri).ok_or_else(|| {
+                unauthenticated(format!(
+                    "the certificate's name `{}` is not bound to a subject here",
+                    identity.uri
+                ))
+            });
+        }
+        match &rules.loopback {
+            Some(principal) if !conn.tls && is_loopback(conn.peer) => Ok(Arc::clone(principal)),
+            _ => Err(unauthenticated("the request carries no credential")),
+        }
+    }
+}
+
+impl Rules {
+    fn new(mesh: &MeshId, config: &AuthConfig) -> Result<Self, InvalidAuth> {
+        Ok(Self {
+            jwt: config
+                .jwt
+                .as_ref()
+                .map(|jwt| jwt::Verifier::new(mesh, jwt))
+                .transpose()?,
+            bindings: binding::Bindings::new(&config.bindings)?,
+            loopback: config.loopback_admin.then(|| {
+                Arc::new(Principal {
+                    subject: "loopback".to_owned(),
+                    scope: Some(Scope::Admin),
+                    proof: Proof::Loopback,
+                    expires_s: None,
+                })
+            }),
+            token_bytes_max: config.token_bytes_max,
+            verified: cache::Verified::default(),
+        })
+    }
+
+    fn bearer(&self, value: &[u8], now_s: u64) -> Result<Arc<Principal>, Error> {
+        let token = match value.split_at_checked(7) {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => token.trim_ascii(),
+            _ => {
+                return Err(unauthenticated(
+                    "the Authorization header is not of the form `Bearer <token>`",
+                ));
+            }
+        };
+        if token.len() > self.token_bytes_max {
+            return Err(unauthenticated("the token is too long"));
+        }
+        let Some(verifier) = &self.jwt else {
+            return Err(unauthenticated("this node accepts no tokens"));
+        };
+        let principal = match self.verified.get(token) {
+            Some(principal) => principal,
+            None => {
+                let principal = Arc::new(verifier.verify(token, now_s)?);
+                self.verified.put(token, &principal, now_s);
+                principal
+            }
+        };
+        if principal.expires_s.is_some_and(|end| end <= now_s) {
+            return Err(expired());
+        }
+        Ok(principal)
+    }
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+fn unauthenticated(detail: impl Into<String>) -> Error {
+    Error::new(Code::Unauthenticated, detail)
+        .hint("send `Authorization: Bearer <token>`, or connect with a client certificate that is bound to a subject")
+}
+
+fn expired() -> Error {
+    Error::new(Code::CredentialExpired, "the token has expired").hint("get a new token and send the request again")
+}
+
+#[cfg(test)]
+mod tests;

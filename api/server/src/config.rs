@@ -1,0 +1,112 @@
+//! What an operator can set about the API.
+
+use serde::{Deserialize, Serialize};
+
+/// Limits on what one caller can make a node do. All are enforced before any work is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// The largest request body, in bytes.
+    pub body_bytes_max: usize,
+    /// The largest header block of a request, in bytes.
+    pub header_bytes_max: u32,
+    /// The most headers of an HTTP/1.1 request.
+    pub headers_max: usize,
+    /// The longest bearer token, in bytes.
+    pub token_bytes_max: usize,
+    /// How much of a refused body is read and thrown away, so that the client sees the refusal.
+    pub drain_bytes_max: usize,
+    /// The most connections at once; further ones are closed at once.
+    pub connections_max: usize,
+    /// The most requests at once on one HTTP/2 connection.
+    pub streams_per_connection_max: u32,
+    /// The most requests at once on all connections; further ones get `resource_exhausted`.
+    pub requests_in_flight_max: usize,
+    /// The most long polls at once, within the limit above.
+    pub long_polls_max: usize,
+    /// Items on a page where the caller does not say.
+    pub page_items_default: u32,
+    /// The most items on a page.
+    pub page_items_max: u32,
+    /// How many lists are kept ready for their next page; others are read from history.
+    pub pinned_lists_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 1024 * 1024,
+            header_bytes_max: 64 * 1024,
+            headers_max: 100,
+            token_bytes_max: 16 * 1024,
+            drain_bytes_max: 2 * 1024 * 1024,
+            connections_max: 4096,
+            streams_per_connection_max: 256,
+            requests_in_flight_max: 4096,
+            long_polls_max: 1024,
+            page_items_default: 100,
+            page_items_max: 1000,
+            pinned_lists_max: 64,
+        }
+    }
+}
+
+/// How long things may take, in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Deadlines {
+    /// A request that states no deadline of its own.
+    pub request_default_ms: u64,
+    /// The longest deadline that a request can state.
+    pub request_max_ms: u64,
+    /// The longest long poll.
+    pub long_poll_max_ms: u64,
+    /// A long poll that states no timeout.
+    pub long_poll_default_ms: u64,
+    /// Reading the head of an HTTP/1.1 request.
+    pub header_read_ms: u64,
+    /// A connection on which nothing is under way.
+    pub idle_ms: u64,
+    /// Between two pings of an HTTP/2 connection.
+    pub ping_interval_ms: u64,
+    /// For the answer to a ping.
+    pub ping_timeout_ms: u64,
+    /// Reading a refused body away.
+    pub drain_ms: u64,
+    /// Connecting to the leader for a forwarded request.
+    pub forward_connect_ms: u64,
+    /// Requests that are under way when the server is stopped.
+    pub shutdown_ms: u64,
+    /// How long a list is kept ready for its next page.
+    pub pinned_list_ms: u64,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            request_default_ms: 10_000,
+            request_max_ms: 120_000,
+            long_poll_max_ms: 60_000,
+            long_poll_default_ms: 30_000,
+            header_read_ms: 10_000,
+            idle_ms: 300_000,
+            ping_interval_ms: 20_000,
+            ping_timeout_ms: 20_000,
+            drain_ms: 1_000,
+            forward_connect_ms: 3_000,
+            shutdown_ms: 5_000,
+            pinned_list_ms: 120_000,
+        }
+    }
+}
+
+/// Settings of the API server. Fixed for the life of the server, except for authentication, which has its own
+/// [`crate::Authenticator`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Limits.
+    pub limits: Limits,
+    /// Deadlines.
+    pub deadlines: Deadlines,
+}

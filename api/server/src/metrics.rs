@@ -1,0 +1,183 @@
+//! What is counted of the API. Labels are bounded: methods, codes and transports are fixed sets.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+
+/// The registry that all parts of a node share; `/metrics` shows it.
+pub type Shared = Arc<Mutex<Registry>>;
+
+/// Labels of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// `peers.drain`; `none` where the request reached no method.
+    pub action: &'static str,
+    /// `grpc` or `rest`.
+    pub api: &'static str,
+    /// `h3`, `h2` or `h1`.
+    pub transport: &'static str,
+    /// `ok` or the error code; every rule counts as `rule`.
+    pub code: &'static str,
+}
+
+/// Labels of a duration.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DurationLabels {
+    /// `peers.drain`
+    pub action: &'static str,
+    /// `h3`, `h2` or `h1`.
+    pub transport: &'static str,
+}
+
+/// Labels of a connection that was refused or cut.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CutLabels {
+    /// `limit`, `idle` or `error`.
+    pub reason: &'static str,
+}
+
+/// Everything that the API server counts.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<DurationLabels, Histogram, fn() -> Histogram>,
+    pub(crate) in_flight: Gauge,
+    pub(crate) connections: Gauge,
+    pub(crate) cut: Family<CutLabels, Counter>,
+    pub(crate) forwarded: Counter,
+    pub(crate) forged: Counter,
+    pub(crate) replayed: Counter,
+}
+
+impl Metrics {
+    /// Registers everything under `meshkit_api_`.
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            requests: Family::default(),
+            durations: Family::new_with_constructor(histogram),
+            in_flight: Gauge::default(),
+            connections: Gauge::default(),
+            cut: Family::default(),
+            forwarded: Counter::default(),
+            forged: Counter::default(),
+            replayed: Counter::default(),
+        };
+        let registry = registry.sub_registry_with_prefix("meshkit_api");
+        registry.register(
+            "requests",
+            "Requests by action, API, transport and code",
+            metrics.requests.clone(),
+        );
+        registry.register(
+            "request_duration_seconds",
+            "Time from the head of a request to the head of its answer",
+            metrics.durations.clone(),
+        );
+        registry.register("requests_in_flight", "Requests under way", metrics.in_flight.clone());
+        registry.register("connections", "Connections that are open", metrics.connections.clone());
+        registry.register(
+            "connections_cut",
+            "Connections that were refused or cut, by reason",
+            metrics.cut.clone(),
+        );
+        registry.register(
+            "forwarded",
+            "Requests carried to the leader for their callers",
+            metrics.forwarded.clone(),
+        );
+        registry.register(
+            "forged_forwarding_headers",
+            "Forwarding headers thrown away because their sender is no member node",
+            metrics.forged.clone(),
+        );
+        registry.register(
+            "replayed",
+            "Retries answered from their first attempt",
+            metrics.replayed.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn request(&self, labels: RequestLabels, took: Duration) {
+        let duration = DurationLabels {
+            action: labels.action,
+            transport: labels.transport,
+        };
+        self.requests.get_or_create(&labels).inc();
+        self.durations.get_or_create(&duration).observe(took.as_secs_f64());
+    }
+}
+
+fn histogram() -> Histogram {
+    // 100 µs to 26 s.
+    Histogram::new(exponential_buckets(0.0001, 2.0, 19))
+}
+
+/// The registry in Prometheus' text form.
+///
+/// # Errors
+/// A collector failed to write.
+pub fn render(registry: &Registry) -> Result<String, std::fmt::Error> {
+    let mut open_metrics = String::with_capacity(16 * 1024);
+    text::encode(&mut open_metrics, registry)?;
+    // The library writes OpenMetrics, whose counters are declared without the suffix that their samples have.
+    // Prometheus' older form, which every scraper reads, declares the name that the samples have.
+    let mut plain = String::with_capacity(open_metrics.len());
+    let mut counter = "";
+    let lines: Vec<&str> = open_metrics.lines().collect();
+    for (at, line) in lines.iter().enumerate() {
+        let help = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' '));
+        if let Some((name, text)) = help {
+            let next = lines.get(at + 1).copied().unwrap_or_default();
+            counter = if next == format!("# TYPE {name} counter") {
+                name
+            } else {
+                ""
+            };
+            let suffix = if counter.is_empty() { "" } else { "_total" };
+            plain.push_str(&format!("# HELP {name}{suffix} {text}\n"));
+        } else if !counter.is_empty() && *line == format!("# TYPE {counter} counter") {
+            plain.push_str(&format!("# TYPE {counter}_total counter\n"));
+        } else if *line != "# EOF" {
+            plain.push_str(line);
+            plain.push('\n');
+        }
+    }
+    Ok(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_declared_as_they_are_sampled() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let labels = RequestLabels {
+            action: "peers.get",
+            api: "rest",
+            transport: "h2",
+            code: "ok",
+        };
+        metrics.request(labels, Duration::from_millis(3));
+        let text = render(&registry).unwrap();
+        assert!(text.contains("# TYPE meshkit_api_requests_total counter\n"), "{text}");
+        assert!(text.contains("# HELP meshkit_api_requests_total Requests by"), "{text}");
+        let sample = r#"meshkit_api_requests_total{action="peers.get",api="rest",transport="h2",code="ok"} 1"#;
+        assert!(text.contains(sample), "{text}");
+        assert!(text.contains("# TYPE meshkit_api_connections gauge\n"), "{text}");
+        assert!(text.contains("meshkit_api_request_duration_seconds_count"), "{text}");
+        assert!(!text.contains("# EOF"));
+    }
+}

@@ -1,0 +1,173 @@
+//! `ClusterService`
+
+use std::time::Duration;
+
+use proto::v1::{self, cluster_service_server::ClusterService};
+use raft::{Role, Status as RaftStatus, View, status::Member};
+use statemachine::NodeId;
+use tonic::{Request, Response, Status};
+
+use super::{Api, Received};
+use crate::{Error, convert, error::endpoint};
+
+/// A member that has not answered its leader for so long counts as unreachable.
+const UNREACHABLE_AFTER: Duration = Duration::from_secs(3);
+
+#[tonic::async_trait]
+impl ClusterService for Api {
+    async fn get_status(&self, request: Request<v1::GetStatusRequest>) -> Result<Response<v1::Status>, Status> {
+        self.answer(request, async |_: Received<v1::GetStatusRequest>| Ok(self.status()))
+            .await
+    }
+
+    async fn list_members(
+        &self,
+        request: Request<v1::ListMembersRequest>,
+    ) -> Result<Response<v1::ListMembersResponse>, Status> {
+        self.answer(request, async |received: Received<v1::ListMembersRequest>| {
+            let view = self.view(&received).await?;
+            Ok(self.members(&view))
+        })
+        .await
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<v1::RemoveMemberRequest>,
+    ) -> Result<Response<v1::ListMembersResponse>, Status> {
+        self.answer(request, async |received: Received<v1::RemoveMemberRequest>| {
+            let (call, message) = (&received.call, &received.message);
+            if message.id == 0 {
+                return Err(Error::invalid("id", "node ids are given out from 1"));
+            }
+            let actor = call.principal.subject.clone();
+            let reason = self.why(&received.headers, &message.reason, &message.ticket)?;
+            self.core
+                .handle
+                .remove_node(NodeId(message.id), actor, reason, call.deadline)
+                .await?;
+            Ok(self.members(&self.core.handle.view()))
+        })
+        .await
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<v1::TransferLeadershipRequest>,
+    ) -> Result<Response<v1::Status>, Status> {
+        self.answer(request, async |received: Received<v1::TransferLeadershipRequest>| {
+            let (call, message) = (&received.call, &received.message);
+            let reason = self.why(&received.headers, &message.reason, &message.ticket)?;
+            let to = (message.to != 0).then_some(NodeId(message.to));
+            tracing::info!(actor = %call.principal.subject, %reason, ?to, "leadership is handed over by request");
+            self.core.handle.transfer_leadership(to, call.deadline).await?;
+            Ok(self.status())
+        })
+        .await
+    }
+}
+
+impl Api {
+    /// Reason and ticket of a change to the cluster, in one line.
+    fn why(&self, headers: &http::HeaderMap, reason: &str, ticket: &str) -> Result<String, Error> {
+        use statemachine::Origin;
+        let reason = crate::headers::agree(headers, crate::headers::REASON, "reason", reason)?;
+        let ticket = crate::headers::agree(headers, crate::headers::TICKET, "ticket", ticket)?;
+        for (field, text, limit) in [
+            ("reason", &reason, Origin::REASON_BYTES_MAX),
+            ("ticket", &ticket, Origin::TICKET_BYTES_MAX),
+        ] {
+            if text.len() > limit {
+                return Err(Error::invalid(field, format!("at most {limit} bytes are kept")));
+            }
+        }
+        Ok(if ticket.is_empty() {
+            reason.into_owned()
+        } else {
+            format!("[{ticket}] {reason}")
+        })
+    }
+
+    fn members(&self, view: &View) -> Response<v1::ListMembersResponse> {
+        let status = self.core.handle.status();
+        let answer = v1::ListMembersResponse {
+            items: status.members.iter().map(|member| node(&status, member)).collect(),
+            removed: view.state().cluster.removed().map(|node| node.0).collect(),
+        };
+        self.at(view.position().revision, answer)
+    }
+
+    /// The cluster as this node sees it. Needs no quorum.
+    fn status(&self) -> Response<v1::Status> {
+        let status = self.core.handle.status();
+        let view = self.core.handle.view();
+        let mesh = &view.state().mesh;
+        let peers = mesh.peers_by_status();
+        let alarms = self.core.facts.alarms().into_iter();
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let answer = v1::Status {
+            mesh: self.core.mesh().to_string(),
+            cluster: self.core.cluster.to_string(),
+            answered_by: status.node.0,
+            quorum: status.quorum.ok,
+            leader: status.leader.as_ref().map(|leader| v1::status::Leader {
+                id: leader.node.0,
+                api: endpoint(&leader.api),
+            }),
+            term: status.term,
+            revision: mesh.position().revision.0,
+            epoch: mesh.epoch().0,
+            timeline: mesh.position().timeline.to_string(),
+            version_vector: convert::version_vector(mesh),
+            nodes: status.members.iter().map(|member| node(&status, member)).collect(),
+            alarms: alarms
+                .map(|alarm| v1::status::Alarm {
+                    name: alarm.name,
+                    node: status.node.0,
+                    detail: alarm.detail,
+                })
+                .collect(),
+            peers: Some(v1::status::PeersByStatus {
+                active: peers.active,
+                cordoned: peers.cordoned,
+                draining: peers.draining,
+                drained: peers.drained,
+            }),
+            operations_running: u32::try_from(mesh.operations_running()).unwrap_or(u32::MAX),
+            digest: mesh.digest().to_string(),
+            feature_level: mesh.mesh().map_or(0, |mesh| mesh.feature_level),
+            node_version: self.core.facts.version(),
+            voters_reachable: count(status.quorum.reachable),
+            voters_needed: count(status.quorum.needed),
+        };
+        self.at(mesh.position().revision, answer)
+    }
+}
+
+fn node(status: &RaftStatus, member: &Member) -> v1::Node {
+    use v1::node::Role as Shown;
+    let leads = status.leader.as_ref().is_some_and(|leader| leader.node == member.node);
+    let silent = status.is_leader() && !leads && member.last_contact.is_none_or(|ago| ago > UNREACHABLE_AFTER);
+    let role = if leads {
+        Shown::Leader
+    } else if silent {
+        Shown::Unreachable
+    } else if member.node == status.node && status.role == Role::Candidate {
+        Shown::Candidate
+    } else if member.voter {
+        Shown::Follower
+    } else {
+        Shown::Learner
+    };
+    v1::Node {
+        id: member.node.0,
+        api: endpoint(&member.api),
+        raft: member.raft.clone(),
+        voter: member.voter,
+        role: role.into(),
+        lag_entries: member.lag_entries,
+        last_contact_ms: member
+            .last_contact
+            .map(|ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)),
+    }
+}
