@@ -1,0 +1,197 @@
+//! The mesh as it comes: three nodes, TLS, authentication, audit, history, idempotency and fsync all on.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use api_client::{
+    CallOptions, Client, Context, Endpoint, TlsConnect,
+    context::{Environment, Flags},
+    methods::GetStatus,
+};
+use futures::{StreamExt as _, TryStreamExt as _};
+use proto::v1::{GetPeerRequest, GetStatusRequest, PatchPeerRequest, Peer, RegisterPeerRequest};
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+};
+
+use crate::{Error, Result, link::Link, load::Target};
+
+/// The label that is patched.
+const LABEL: &str = "payload";
+
+/// Registrations under way at once.
+const REGISTER_WIDTH: usize = 32;
+
+const LEADER_WITHIN: Duration = Duration::from_secs(30);
+
+/// The running nodes. Dropping it kills them.
+pub struct Mesh {
+    processes: node_harness::Mesh,
+    client: Client,
+    tls: Arc<TlsConnect>,
+}
+
+impl Mesh {
+    /// Starts three nodes in real processes.
+    ///
+    /// # Errors
+    /// Where they do not become ready.
+    pub fn start() -> Result<Self> {
+        let processes = node_harness::Mesh::start(node_harness::Options::default())?;
+        let call = |doing: &str| {
+            let doing = doing.to_owned();
+            move |error| Error::Call { doing, error }
+        };
+        let flags = Flags {
+            context: Some(processes.context("admin")),
+            ..Flags::default()
+        };
+        let environment: Environment = std::iter::empty().collect();
+        let context = Context::load(&flags, &environment).map_err(call("reading the context"))?;
+        let ca = context.read_ca().map_err(call("reading the CA"))?;
+        let tls = TlsConnect::new(ca.as_deref(), None).map_err(call("TLS"))?;
+        let client = Client::new(&context).map_err(call("making a client"))?;
+        Ok(Self {
+            processes,
+            client,
+            tls: Arc::new(tls),
+        })
+    }
+
+    /// The processes.
+    pub fn processes(&self) -> &node_harness::Mesh {
+        &self.processes
+    }
+
+    /// The nodes' process ids.
+    pub fn pids(&self) -> Vec<u32> {
+        let nodes = self.processes.info().clusters.iter().flat_map(|cluster| &cluster.nodes);
+        nodes.map(|node| node.pid).collect()
+    }
+
+    /// Registers the peers whose labels are patched.
+    ///
+    /// # Errors
+    /// Where one is refused.
+    pub async fn register(&self, peers: usize) -> Result<()> {
+        let register = |key: usize| async move {
+            let request = RegisterPeerRequest {
+                id: id(key),
+                endpoints: vec!["127.0.0.1:1".into()],
+                ..Default::default()
+            };
+            let registered = self.client.register_peer(request).await;
+            registered.map_err(|error| Error::Call {
+                doing: format!("registering {}", id(key)),
+                error,
+            })
+        };
+        futures::stream::iter((0..peers).map(register))
+            .buffer_unordered(REGISTER_WIDTH)
+            .try_for_each(|_| async { Ok(()) })
+            .await
+    }
+
+    /// The endpoint of the node that leads, and what is needed to connect.
+    ///
+    /// # Errors
+    /// Where there is none within 30 s.
+    pub async fn leader(&self) -> Result<(Arc<TlsConnect>, Endpoint)> {
+        let start = Instant::now();
+        while start.elapsed() < LEADER_WITHIN {
+            for node in self.client.endpoints() {
+                let options = CallOptions {
+                    only: Some(node.clone()),
+                    timeout: Some(Duration::from_secs(1)),
+                    ..Default::default()
+                };
+                let answer = self.client.call::<GetStatus>(GetStatusRequest {}, options).await;
+                let Some(status) = answer.ok().map(|answer| answer.message) else {
+                    continue;
+                };
+                if status.quorum && status.leader.is_some_and(|leader| leader.id == status.answered_by) {
+                    return Ok((Arc::clone(&self.tls), node.clone()));
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Err(Error::Late {
+            what: "a node to lead".into(),
+            seconds: LEADER_WITHIN.as_secs(),
+        })
+    }
+
+    /// The load, as the mesh takes it, with an operator's token.
+    ///
+    /// # Errors
+    /// Where the token cannot be sent.
+    pub fn target(&self) -> Result<Patches> {
+        let bearer = format!("Bearer {}", self.processes.info().tokens.operate);
+        let authorization = bearer
+            .parse()
+            .map_err(|_| Error::Worthless("the operator's token cannot be sent".to_owned()))?;
+        Ok(Patches { authorization })
+    }
+}
+
+/// The load, as the mesh takes it: each write with a token and an idempotency key of its own, each read with a token.
+#[derive(Debug, Clone)]
+pub struct Patches {
+    authorization: MetadataValue<Ascii>,
+}
+
+impl Patches {
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request
+            .metadata_mut()
+            .insert("authorization", self.authorization.clone());
+        request
+    }
+}
+
+impl Target for Patches {
+    async fn put(&self, link: &Link, key: usize, value: String) -> std::result::Result<(), Status> {
+        let request = PatchPeerRequest {
+            id: id(key),
+            labels: BTreeMap::from([(LABEL.to_owned(), value)]).into_iter().collect(),
+            idempotency_key: ulid(),
+            ..Default::default()
+        };
+        let _: Peer = link
+            .unary("/meshkit.v1.PeerService/PatchPeer", self.request(request))
+            .await?;
+        Ok(())
+    }
+
+    async fn get(&self, link: &Link, key: usize) -> std::result::Result<(), Status> {
+        let peer: Peer = link
+            .unary(
+                "/meshkit.v1.PeerService/GetPeer",
+                self.request(GetPeerRequest { id: id(key) }),
+            )
+            .await?;
+        if peer.labels.contains_key(LABEL) {
+            Ok(())
+        } else {
+            Err(Status::not_found("no value"))
+        }
+    }
+}
+
+fn id(key: usize) -> String {
+    format!("bench-{key}")
+}
+
+/// A fresh idempotency key.
+fn ulid() -> String {
+    let wall_ms = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis();
+    ulid::Ulid::from_parts(u64::try_from(wall_ms).unwrap_or(u64::MAX), rand::random()).to_string()
+}
