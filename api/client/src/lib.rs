@@ -32,7 +32,7 @@ pub mod duration;
 mod endpoint;
 mod error;
 mod exchange;
-mod methods;
+pub mod methods;
 mod pool;
 mod rng;
 mod tls;

@@ -142,8 +142,10 @@ mod tests {
     /// Every method of the contract has a call, and mutations are marked as the contract marks them.
     #[test]
     fn the_calls_are_those_of_the_contract() {
-        let mut contract: Vec<(&str, bool)> =
-            proto::methods::all().iter().map(|method| (method.path.as_str(), method.mutation)).collect();
+        let mut contract: Vec<(&str, bool)> = proto::methods::all()
+            .iter()
+            .map(|method| (method.path.as_str(), method.mutation))
+            .collect();
         let mut calls = super::ALL.to_vec();
         contract.sort_unstable();
         calls.sort_unstable();

@@ -1,0 +1,263 @@
+//! A node that answers as it is told, and remembers what it was asked. Speaks real gRPC on a real socket.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use prost::Message;
+use proto::v1::{
+    self, Problem, audit_service_server::AuditServiceServer, auth_service_server::AuthServiceServer,
+    cluster_service_server::ClusterServiceServer, operation_service_server::OperationServiceServer,
+    peer_service_server::PeerServiceServer,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tonic::{Code, Request, Response, Status, body::Body};
+use tower::Service as _;
+
+/// What the node says to one request.
+#[derive(Clone)]
+pub enum Reply {
+    /// The encoded response, and metadata beside it.
+    Message(Vec<u8>, Vec<(&'static str, String)>),
+    /// A refusal with its problem document.
+    Problem(Code, Problem),
+    /// A gRPC status without details, as a proxy would send.
+    Bare(Code, &'static str),
+    /// Nothing, for longer than anybody waits.
+    Silence,
+}
+
+impl Reply {
+    /// A message without metadata.
+    pub fn ok(message: &impl Message) -> Self {
+        Self::Message(message.encode_to_vec(), Vec::new())
+    }
+
+    /// The usual metadata of a mutation's answer.
+    pub fn at(message: &impl Message, revision: u64) -> Self {
+        let metadata = vec![
+            ("mesh-revision", revision.to_string()),
+            ("mesh-epoch", "1".to_owned()),
+            ("etag", format!("e{revision}")),
+        ];
+        Self::Message(message.encode_to_vec(), metadata)
+    }
+
+    /// `not_leader`, naming a leader's endpoint where there is one.
+    pub fn not_leader(api: Option<&str>) -> Self {
+        let leader = api.map(|api| v1::problem::Leader {
+            id: 9,
+            api: api.to_owned(),
+        });
+        let problem = Problem {
+            code: "not_leader".into(),
+            detail: "node 1 follows".into(),
+            retryable: true,
+            leader,
+            ..Problem::default()
+        };
+        Self::Problem(Code::Unavailable, problem)
+    }
+}
+
+/// One request as it came.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub method: &'static str,
+    pub body: Vec<u8>,
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Asked {
+    /// The request message.
+    pub fn message<M: Message + Default>(&self) -> M {
+        M::decode(self.body.as_slice()).unwrap_or_else(|error| panic!("{}: {error}", self.method))
+    }
+}
+
+/// The node. Clones are the same node.
+#[derive(Clone, Default)]
+pub struct Fake {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    replies: BTreeMap<&'static str, VecDeque<Reply>>,
+    asked: Vec<Asked>,
+}
+
+impl Fake {
+    /// Adds what to say to the next requests of `method`; the last reply stands for all later ones.
+    pub fn says(&self, method: &'static str, replies: impl IntoIterator<Item = Reply>) -> &Self {
+        self.lock().replies.entry(method).or_default().extend(replies);
+        self
+    }
+
+    /// Everything that was asked so far.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.lock().asked.clone()
+    }
+
+    /// Serves without TLS on a port of its own until the test ends.
+    pub async fn serve(&self) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+        let address = listener.local_addr().unwrap_or_else(|error| panic!("{error}"));
+        tokio::spawn(self.clone().accept(listener));
+        address
+    }
+
+    /// Serves what the listener accepts.
+    pub async fn accept(self, listener: tokio::net::TcpListener) {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(self.clone().connection(stream));
+        }
+    }
+
+    /// Speaks HTTP/2 on one stream until it ends.
+    pub async fn connection(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let service = service_fn(move |request| self.clone().dispatch(request));
+        let serving = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service);
+        drop(serving.await);
+    }
+
+    async fn dispatch(self, request: http::Request<Incoming>) -> Result<http::Response<Body>, Infallible> {
+        let service = request.uri().path().split('/').nth(1).unwrap_or_default().to_owned();
+        match service.as_str() {
+            "meshkit.v1.PeerService" => PeerServiceServer::new(self).call(request).await,
+            "meshkit.v1.OperationService" => OperationServiceServer::new(self).call(request).await,
+            "meshkit.v1.AuditService" => AuditServiceServer::new(self).call(request).await,
+            "meshkit.v1.ClusterService" => ClusterServiceServer::new(self).call(request).await,
+            "meshkit.v1.AuthService" => AuthServiceServer::new(self).call(request).await,
+            _ => Ok(Status::unimplemented("no such service").into_http()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn handle<Q: Message, A: Message + Default>(
+        &self,
+        method: &'static str,
+        request: Request<Q>,
+    ) -> Result<Response<A>, Status> {
+        let metadata = request.metadata().iter().filter_map(|entry| match entry {
+            tonic::metadata::KeyAndValueRef::Ascii(key, value) => {
+                Some((key.to_string(), value.to_str().ok()?.to_owned()))
+            }
+            tonic::metadata::KeyAndValueRef::Binary(..) => None,
+        });
+        let asked = Asked {
+            method,
+            metadata: metadata.collect(),
+            body: request.get_ref().encode_to_vec(),
+        };
+        let reply = {
+            let mut state = self.lock();
+            state.asked.push(asked);
+            let replies = state.replies.entry(method).or_default();
+            if replies.len() > 1 {
+                replies.pop_front()
+            } else {
+                replies.front().cloned()
+            }
+        };
+        match reply {
+            None => Err(Status::unimplemented(format!("nothing to say to {method}"))),
+            Some(Reply::Bare(code, message)) => Err(Status::new(code, message)),
+            Some(Reply::Silence) => {
+                tokio::time::sleep(Duration::from_secs(3_600)).await;
+                Err(Status::internal("nobody waits for this"))
+            }
+            Some(Reply::Problem(code, problem)) => Err(status(code, &problem)),
+            Some(Reply::Message(bytes, metadata)) => {
+                let mut response =
+                    Response::new(A::decode(bytes.as_slice()).map_err(|error| Status::internal(error.to_string()))?);
+                for (name, value) in metadata {
+                    let value = value.parse().map_err(|_| Status::internal("metadata"))?;
+                    response.metadata_mut().insert(name, value);
+                }
+                Ok(response)
+            }
+        }
+    }
+}
+
+/// A status as the server builds it: ErrorInfo and Problem among the details.
+pub fn status(code: Code, problem: &Problem) -> Status {
+    let info = tonic_types::pb::ErrorInfo {
+        reason: problem.code.clone(),
+        domain: "meshkit".into(),
+        ..Default::default()
+    };
+    let any = |name: &str, value| prost_types::Any {
+        type_url: format!("type.googleapis.com/{name}"),
+        value,
+    };
+    let details = vec![
+        any("google.rpc.ErrorInfo", info.encode_to_vec()),
+        any("meshkit.v1.Problem", problem.encode_to_vec()),
+    ];
+    let body = tonic_types::pb::Status {
+        code: code.into(),
+        message: problem.detail.clone(),
+        details,
+    };
+    Status::with_details(code, problem.detail.clone(), body.encode_to_vec().into())
+}
+
+macro_rules! services {
+    ($($module:ident::$service:ident { $($method:ident = $name:literal ($request:ident) -> $response:ident;)* })*) => {
+        $(
+            #[tonic::async_trait]
+            impl v1::$module::$service for Fake {
+                $(
+                    async fn $method(&self, request: Request<v1::$request>) -> Result<Response<v1::$response>, Status> {
+                        self.handle($name, request).await
+                    }
+                )*
+            }
+        )*
+    };
+}
+
+services! {
+    peer_service_server::PeerService {
+        list_peers = "ListPeers" (ListPeersRequest) -> ListPeersResponse;
+        get_peer = "GetPeer" (GetPeerRequest) -> Peer;
+        register_peer = "RegisterPeer" (RegisterPeerRequest) -> Peer;
+        patch_peer = "PatchPeer" (PatchPeerRequest) -> Peer;
+        deregister_peer = "DeregisterPeer" (DeregisterPeerRequest) -> Peer;
+        cordon_peer = "CordonPeer" (CordonPeerRequest) -> Peer;
+        uncordon_peer = "UncordonPeer" (UncordonPeerRequest) -> Peer;
+        drain_peer = "DrainPeer" (DrainPeerRequest) -> Peer;
+        undrain_peer = "UndrainPeer" (UndrainPeerRequest) -> Peer;
+    }
+    operation_service_server::OperationService {
+        list_operations = "ListOperations" (ListOperationsRequest) -> ListOperationsResponse;
+        get_operation = "GetOperation" (GetOperationRequest) -> Operation;
+        cancel_operation = "CancelOperation" (CancelOperationRequest) -> Operation;
+    }
+    audit_service_server::AuditService {
+        list_audit_records = "ListAuditRecords" (ListAuditRecordsRequest) -> ListAuditRecordsResponse;
+        list_audit_checkpoints = "ListAuditCheckpoints" (ListAuditCheckpointsRequest) -> ListAuditCheckpointsResponse;
+    }
+    cluster_service_server::ClusterService {
+        get_status = "GetStatus" (GetStatusRequest) -> Status;
+        list_members = "ListMembers" (ListMembersRequest) -> ListMembersResponse;
+        remove_member = "RemoveMember" (RemoveMemberRequest) -> ListMembersResponse;
+        transfer_leadership = "TransferLeadership" (TransferLeadershipRequest) -> Status;
+    }
+    auth_service_server::AuthService {
+        can_i = "CanI" (CanIRequest) -> CanIResponse;
+    }
+}
