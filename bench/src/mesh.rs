@@ -7,7 +7,7 @@ use std::{
 };
 
 use api_client::{
-    CallOptions, Client, Context, Endpoint, TlsConnect,
+    CallOptions, Client, Consistency, Context, Endpoint, TlsConnect,
     context::{Environment, Flags},
     methods::GetStatus,
 };
@@ -107,6 +107,7 @@ impl Mesh {
                 let options = CallOptions {
                     only: Some(node.clone()),
                     timeout: Some(Duration::from_secs(1)),
+                    consistency: Some(Consistency::Local),
                     ..Default::default()
                 };
                 let answer = self.client.call::<GetStatus>(GetStatusRequest {}, options).await;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use api_client::{
-    CallOptions, Client, Context, Endpoint,
+    CallOptions, Client, Consistency, Context, Endpoint,
     context::{Environment, Flags},
     methods::GetStatus,
 };
@@ -155,12 +155,13 @@ impl Cluster {
     }
 }
 
-/// What one node says.
+/// What one node says of itself: not what the leader, which it would otherwise ask, says of it.
 pub async fn status(client: &Client, endpoint: Endpoint) -> api_client::Result<Status> {
     let options = CallOptions {
         timeout: Some(Duration::from_secs(1)),
         only: Some(endpoint),
         once: true,
+        consistency: Some(Consistency::Local),
         ..CallOptions::default()
     };
     client
