@@ -1,0 +1,459 @@
+//! `mesh` as people and scripts use it (M9): the commands that others rely on, every exit code, output that is a
+//! promise, and consent that is never assumed.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    process::Stdio,
+    time::Duration,
+};
+
+use node_harness::{Mesh, Options, Output, Running, wait_until};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::{
+    shared::on_one_mesh,
+    wire::Wire,
+    world::{SOON, admin, caller, drains_take, finished, leader, register, unique},
+};
+
+on_one_mesh! {
+    || {
+        let mut options = drains_take(Duration::from_millis(1_500));
+        options.environment.push(("MESHKIT_RETENTION__AUDIT_CHECKPOINT_RECORDS".to_owned(), "5".to_owned()));
+        options
+    };
+    the_commands_that_others_rely_on,
+    json_is_the_answer_unchanged,
+    every_output_format_shows_a_peer,
+    labels_are_set_and_removed,
+    operations_are_listed_watched_and_cancelled,
+    an_interrupted_watch_only_detaches,
+    who_may_do_what,
+    the_context_says_where_each_value_comes_from,
+    a_token_is_never_shown,
+    the_audit_trail_is_verified_against_a_kept_checkpoint,
+    consent_is_never_assumed,
+    exit_1_denied_and_not_found,
+    exit_2_usage,
+    exit_3_cannot_connect,
+    exit_4_authentication_and_scope,
+    exit_5_conflict,
+    exit_6_precondition,
+    exit_7_timeout,
+    completions_for_every_shell,
+}
+
+/// Runs `mesh` with some of its environment changed.
+fn run(mesh: &Mesh, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let context = mesh.context("admin");
+    let mut all: Vec<(&str, &OsStr)> = vec![("MESH_CONTEXT", context.as_os_str())];
+    all.extend(environment.iter().map(|(name, value)| (*name, OsStr::new(*value))));
+    mesh.programs().run("mesh", arguments, &all, mesh.scratch())
+}
+
+/// A refusal says nothing on standard output, and its code on standard error.
+#[track_caller]
+fn fails(output: Output, exit: i32, code: &str) -> Output {
+    let output = output.expect_code(exit).unwrap();
+    assert_eq!(output.stdout, "", "data and errors do not mix");
+    assert!(output.stderr.contains(code), "no {code}: {output:?}");
+    output
+}
+
+fn the_commands_that_others_rely_on(mesh: &Mesh) {
+    let id = unique("cli");
+    let made = mesh.mesh([
+        "peers", "register", &id, "--cluster", "dev-1", "--role", "worker", "--region", "eu-west", "--zone", "a",
+        "--endpoint", "10.0.0.1:8443", "--weight", "200", "--label", "tier=gold", "--label", "k=v", "-o", "json",
+    ]);
+    let made = made.ok().unwrap().json().unwrap();
+    assert_eq!((&made["id"], &made["status"], &made["weight"]), (&json!(id), &json!("ACTIVE"), &json!(200)));
+    assert_eq!(made["labels"], json!({ "tier": "gold", "k": "v" }));
+
+    let drain = ["peers", "drain", &id, "--reason", "kernel", "--ticket", "CHG-1", "--yes", "--wait", "--timeout", "20s"];
+    mesh.mesh(drain).ok().unwrap();
+    let drained = mesh.mesh(["peers", "get", &id, "-o", "json"]).ok().unwrap().json().unwrap();
+    assert_eq!(drained["status"], "DRAINED");
+    mesh.mesh(["peers", "undrain", &id, "--reason", "done"]).ok().unwrap();
+    mesh.mesh(["peers", "cordon", &id]).ok().unwrap();
+    mesh.mesh(["peers", "uncordon", &id]).ok().unwrap();
+
+    let status = mesh.mesh(["status", "-o", "json"]).ok().unwrap().json().unwrap();
+    let leader = status["leader"]["id"].as_u64().unwrap();
+    let nodes: Vec<u64> = status["nodes"].as_array().unwrap().iter().map(|node| node["id"].as_u64().unwrap()).collect();
+    assert!(nodes.contains(&leader) && nodes.len() == 3, "{status}");
+    assert!(status["revision"].as_u64().unwrap() > 0 && status["epoch"] == 1, "{status}");
+    let told = mesh.mesh(["status"]).ok().unwrap().stdout;
+    assert!(told.contains(&mesh.info().mesh) && told.contains("leader"), "{told}");
+
+    let list = mesh.mesh(["audit", "list", "--target", &format!("peer/{id}"), "-o", "json"]).ok().unwrap().json().unwrap();
+    let actions: Vec<&str> = list["items"].as_array().unwrap().iter().map(|item| item["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["peers.uncordon", "peers.cordon", "peers.undrain", "peers.drain", "peers.register"], "newest first");
+    mesh.mesh(["peers", "deregister", &id, "--yes"]).ok().unwrap();
+    mesh.mesh(["peers", "get", &id]).expect_code(1).unwrap();
+}
+
+/// `-o json` is the RPC's response, a promise.
+fn json_is_the_answer_unchanged(mesh: &Mesh) {
+    let id = unique("json");
+    register(mesh, &id);
+    let at = admin(mesh);
+    let same = |arguments: &[&str], expected: Value| {
+        let mut arguments = arguments.to_vec();
+        arguments.extend(["-o", "json"]);
+        assert_eq!(mesh.mesh(&arguments).ok().unwrap().json().unwrap(), expected, "{arguments:?}");
+        arguments.truncate(arguments.len() - 2);
+        arguments.push("--json");
+        assert_eq!(mesh.mesh(&arguments).ok().unwrap().json().unwrap(), expected, "{arguments:?}");
+    };
+    same(&["peers", "get", &id], at.call("GetPeer", json!({ "id": id })).ok().json);
+    let operation = at.call("DrainPeer", json!({ "id": id })).ok().str("operation").to_owned();
+    finished(mesh, &operation);
+    same(&["operations", "get", &operation], at.call("GetOperation", json!({ "id": operation })).ok().json);
+    let list = mesh.mesh(["operations", "list", "--target", &format!("peer/{id}"), "-o", "json"]).ok().unwrap().json().unwrap();
+    let rest = at.call("ListOperations", json!({ "target": format!("peer/{id}") })).ok().json;
+    assert_eq!(list["items"], rest["items"]);
+    let names = |json: &Value| json.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&list), names(&rest));
+    let members = |json: Value| names(&json);
+    assert_eq!(members(mesh.mesh(["status", "-o", "json"]).ok().unwrap().json().unwrap()), members(at.call("GetStatus", json!({})).ok().json));
+}
+
+fn every_output_format_shows_a_peer(mesh: &Mesh) {
+    let id = unique("shown");
+    register(mesh, &id);
+    for format in ["table", "wide", "json", "yaml", "jsonl", "name", "JSON"] {
+        for command in [vec!["peers", "get", id.as_str()], vec!["peers", "list"]] {
+            let mut arguments = command.clone();
+            arguments.extend(["-o", format]);
+            let shown = mesh.mesh(&arguments).ok().unwrap();
+            assert!(shown.stdout.contains(&id), "{arguments:?}: {shown:?}");
+            assert!(!shown.stdout.contains('\u{1b}'), "no colours into a pipe: {shown:?}");
+            let by_variable = run(mesh, &command, &[("MESH_OUTPUT", format)]).ok().unwrap();
+            assert_eq!(by_variable.stdout.contains(&id), shown.stdout.contains(&id));
+        }
+    }
+    let lines = mesh.mesh(["peers", "list", "-o", "jsonl"]).ok().unwrap().stdout;
+    assert!(lines.lines().all(|line| serde_json::from_str::<Value>(line).is_ok_and(|peer| peer["id"].is_string())), "{lines}");
+    assert_eq!(mesh.mesh(["peers", "get", &id, "-o", "name"]).ok().unwrap().stdout, format!("peer/{id}\n"));
+    assert!(mesh.mesh(["peers", "list", "-o", "table"]).ok().unwrap().stdout.contains("active"), "tables print lower case");
+}
+
+fn labels_are_set_and_removed(mesh: &Mesh) {
+    let id = unique("labelled");
+    register(mesh, &id);
+    mesh.mesh(["peers", "label", &id, "a=1", "b=2", "--reason", "r"]).ok().unwrap();
+    let labels = |mesh: &Mesh| admin(mesh).call("GetPeer", json!({ "id": id })).ok().json["labels"].clone();
+    assert_eq!(labels(mesh), json!({ "a": "1", "b": "2" }));
+    mesh.mesh(["peers", "label", &id, "a-", "b=3"]).ok().unwrap();
+    assert_eq!(labels(mesh), json!({ "b": "3" }));
+    mesh.mesh(["peers", "label", &id, "b=4", "--dry-run"]).ok().unwrap();
+    assert_eq!(labels(mesh), json!({ "b": "3" }));
+}
+
+fn operations_are_listed_watched_and_cancelled(mesh: &Mesh) {
+    let id = unique("operated");
+    register(mesh, &id);
+    let operation = |id: &str| {
+        let drained = mesh.mesh(["peers", "drain", id, "--yes", "-o", "json"]).ok().unwrap().json().unwrap();
+        drained["operation"].as_str().unwrap().to_owned()
+    };
+    let first = operation(&id);
+    let running = mesh.mesh(["operations", "list", "--state", "running", "-o", "name"]).ok().unwrap().stdout;
+    assert!(running.contains(&first), "{running}");
+    let watched = mesh.mesh(["operations", "watch", &first, "-o", "jsonl"]).ok().unwrap().stdout;
+    let versions: Vec<Value> = watched.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(versions.last().unwrap()["state"], "SUCCEEDED", "{watched}");
+    assert!(versions.len() >= 2 && versions.windows(2).all(|two| two[0]["version"].as_u64() < two[1]["version"].as_u64()), "{watched}");
+    mesh.mesh(["operations", "get", &first]).ok().unwrap();
+    mesh.mesh(["peers", "undrain", &id]).ok().unwrap();
+
+    let second = operation(&id);
+    mesh.mesh(["operations", "cancel", &second, "--reason", "enough", "--yes"]).ok().unwrap();
+    let refused = mesh.mesh(["operations", "watch", &second]).expect_code(1).unwrap();
+    assert!(refused.stderr.contains("operation_cancelled"), "{refused:?}");
+    fails(mesh.mesh(["operations", "cancel", &second, "--yes"]), 6, "operation_finished");
+}
+
+/// Ctrl-C detaches, says so, and the operation goes on.
+fn an_interrupted_watch_only_detaches(mesh: &Mesh) {
+    let id = unique("detached");
+    register(mesh, &id);
+    let said = mesh.scratch().join(unique("said"));
+    let mut command = mesh.programs().command("mesh");
+    command.args(["peers", "drain", &id, "--yes", "--wait", "--timeout", "30s"]).env("MESH_CONTEXT", mesh.context("admin"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&said).unwrap());
+    let mut draining = Running::start(command).unwrap();
+    let at = admin(mesh);
+    let status = || at.call("GetPeer", json!({ "id": id })).ok().str("status").to_owned();
+    wait_until(SOON, "the drain", || status() != "ACTIVE").unwrap();
+    // It has its answer once it says which operation it follows.
+    wait_until(SOON, "the wait", || fs::read_to_string(&said).unwrap().contains("operation")).unwrap();
+    draining.signal(Signal::INT).unwrap();
+    assert_eq!(draining.wait(SOON).unwrap().code(), Some(130));
+    let said = fs::read_to_string(&said).unwrap();
+    assert!(said.contains("detached") && said.contains("mesh operations watch"), "{said}");
+    wait_until(SOON, "the end of the drain", || status() == "DRAINED").unwrap();
+}
+
+/// M3: `can-i` answers for scopes and actions, by exit code too.
+fn who_may_do_what(mesh: &Mesh) {
+    for (who, what, may) in [
+        ("read", "peers.list", true),
+        ("read", "audit.list", false),
+        ("observe", "audit.list", true),
+        ("observe", "mesh.operate", false),
+        ("operate", "peers.drain", true),
+        ("operate", "peers.deregister", false),
+        ("admin", "members.remove", true),
+    ] {
+        let answer = mesh.mesh_as(who, ["auth", "can-i", what, "-o", "json"]).expect_code(i32::from(!may)).unwrap();
+        let json = answer.json().unwrap();
+        assert_eq!(json["allowed"], may, "{who} {what}");
+        assert!(may || answer.stderr.contains(json["needed"].as_str().unwrap()), "{answer:?}");
+    }
+    fails(mesh.mesh(["auth", "can-i", "peers.explode"]), 2, "invalid_argument");
+}
+
+fn the_context_says_where_each_value_comes_from(mesh: &Mesh) {
+    let show = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let mut all = vec!["context", "show", "--show-origin", "-o", "json"];
+        all.extend(arguments);
+        run(mesh, &all, environment).ok().unwrap().json().unwrap()
+    };
+    let api = mesh.node(2).unwrap().api.clone();
+    let plain = show(&[], &[]);
+    let file = mesh.context("admin");
+    assert!(plain["endpoints"]["origin"].as_str().unwrap().starts_with(file.to_str().unwrap()), "{plain}");
+    assert_eq!(plain["transport"], json!({ "value": "auto", "origin": "default" }));
+    let by_env = show(&[], &[("MESH_ENDPOINTS", &api), ("MESH_TIMEOUT", "7s")]);
+    assert_eq!(by_env["endpoints"], json!({ "value": [api], "origin": "env MESH_ENDPOINTS" }));
+    assert_eq!(by_env["timeout"], json!({ "value": "7s", "origin": "env MESH_TIMEOUT" }));
+    let by_flag = show(&["--endpoints", &api, "--request-timeout", "3s"], &[("MESH_ENDPOINTS", "https://127.0.0.1:1"), ("MESH_TIMEOUT", "7s")]);
+    assert_eq!(by_flag["endpoints"], json!({ "value": [api], "origin": "flag --endpoints" }));
+    assert_eq!(by_flag["timeout"]["origin"], "flag --request-timeout");
+    let table = mesh.mesh(["context", "show", "--show-origin"]).ok().unwrap().stdout;
+    assert!(table.contains("origin") || table.contains("ORIGIN"), "{table}");
+}
+
+fn a_token_is_never_shown(mesh: &Mesh) {
+    let token = mesh.info().tokens.admin.clone();
+    let secret = token.rsplit('.').next().unwrap();
+    for arguments in [
+        vec!["context", "show", "--show-origin"],
+        vec!["context", "show", "-o", "json"],
+        vec!["status"],
+        vec!["status", "--endpoints", "https://127.0.0.1:1"],
+        vec!["peers", "get", "nobody"],
+    ] {
+        for environment in [vec![], vec![("MESH_TOKEN", token.as_str())]] as [Vec<(&str, &str)>; 2] {
+            let said = run(mesh, &arguments, &environment);
+            assert!(!said.stdout.contains(secret) && !said.stderr.contains(secret), "{arguments:?}");
+        }
+    }
+    // No flag takes a token's value: it would be in every process list.
+    fails(run(mesh, &["status", "--token", "x"], &[]), 2, "--token");
+    assert!(!mesh.logs().contains(secret), "a token in a log");
+}
+
+fn the_audit_trail_is_verified_against_a_kept_checkpoint(mesh: &Mesh) {
+    let kept = mesh.scratch().join(unique("checkpoint")).with_extension("json");
+    let kept = kept.to_str().unwrap();
+    // The leader signs every few records here.
+    let exported = wait_until(SOON, "a checkpoint", || {
+        register(mesh, &unique("checkpointed"));
+        mesh.mesh(["audit", "verify", "--export", kept]).success()
+    });
+    exported.unwrap();
+    for node in mesh.ids() {
+        let verified = mesh.mesh_at(node, ["audit", "verify", "--checkpoint", kept, "-o", "json"]).unwrap();
+        let report = verified.ok().unwrap().json().unwrap();
+        assert_eq!((&report["verified"], &report["signaturesChecked"], &report["exportedMatched"]), (&json!(true), &json!(true), &json!(1)));
+        assert_eq!(report["firstRevision"], 1, "{report}");
+    }
+    let good: Value = serde_json::from_str(&fs::read_to_string(kept).unwrap()).unwrap();
+    let altered = |change: &dyn Fn(&mut Value)| {
+        let mut bad = good.clone();
+        change(&mut bad);
+        let file = mesh.scratch().join(unique("altered")).with_extension("json");
+        fs::write(&file, bad.to_string()).unwrap();
+        mesh.mesh(["audit", "verify", "--checkpoint", file.to_str().unwrap()])
+    };
+    let hash = good["hash"].as_str().unwrap().to_owned();
+    let other = format!("{}{}", if hash.starts_with('0') { '1' } else { '0' }, &hash[1..]);
+    fails(altered(&|bad| bad["hash"] = other.clone().into()), 1, "audit_broken");
+    fails(altered(&|bad| bad["revision"] = (good["revision"].as_u64().unwrap() + 1).into()), 1, "audit_broken");
+    fails(altered(&|bad| bad["signature"] = "AAAA".into()), 1, "audit_broken");
+    // Who may not see the trail cannot verify it.
+    fails(mesh.mesh_as("read", ["audit", "verify"]), 4, "scope_missing");
+}
+
+/// Where it would ask and nobody can answer, it refuses, whatever the environment looks like.
+fn consent_is_never_assumed(mesh: &Mesh) {
+    let id = unique("consent");
+    let before = register(mesh, &id);
+    let environments: [Vec<(&str, &str)>; 3] =
+        [vec![], vec![("CI", "true")], vec![("CI", "1"), ("TERM", "dumb"), ("DEBIAN_FRONTEND", "noninteractive")]];
+    for environment in environments {
+        for command in ["drain", "deregister"] {
+            let refused = fails(run(mesh, &["peers", command, &id], &environment), 6, "confirmation_required");
+            assert!(refused.stderr.contains("--yes"), "{refused:?}");
+        }
+    }
+    assert_eq!(admin(mesh).call("GetPeer", json!({ "id": id })).ok().etag(), before.etag);
+    // These never ask, and take the flag all the same.
+    for command in ["cordon", "uncordon", "undrain"] {
+        mesh.mesh(["peers", command, &id]).ok().unwrap();
+        mesh.mesh(["peers", command, &id, "--yes"]).ok().unwrap();
+    }
+    mesh.mesh(["peers", "drain", &id, "--dry-run"]).ok().unwrap();
+}
+
+fn exit_1_denied_and_not_found(mesh: &Mesh) {
+    fails(mesh.mesh(["peers", "get", "nobody"]), 1, "not_found");
+    fails(mesh.mesh(["peers", "cordon", "nobody"]), 1, "not_found");
+    fails(mesh.mesh(["operations", "get", "op-1"]), 1, "not_found");
+    mesh.mesh_as("read", ["auth", "can-i", "peers.drain"]).expect_code(1).unwrap();
+    let problem = mesh.mesh(["peers", "get", "nobody", "-o", "json"]).expect_code(1).unwrap();
+    let problem: Value = serde_json::from_str(&problem.stderr).unwrap_or_else(|error| panic!("{error}: {problem:?}"));
+    assert_eq!(problem["code"], "not_found");
+}
+
+fn exit_2_usage(mesh: &Mesh) {
+    for arguments in [
+        vec!["peers", "explode"],
+        vec!["peers", "register", "p"],
+        vec!["peers", "list", "--no-such-flag"],
+        vec!["peers", "list", "-o", "xml"],
+        vec!["peers", "drain", "p", "--yes", "--wait", "--timeout", "soon"],
+        vec!["peers", "drain", "p", "--yes", "--timeout", "5s"],
+        vec!["peers", "register", "p", "--endpoint", "h:1", "--weight", "0"],
+        vec!["peers", "register", "p", "--endpoint", "h:1", "--label", "novalue"],
+    ] {
+        let refused = mesh.mesh(&arguments).expect_code(2).unwrap();
+        assert_eq!(refused.stdout, "", "{refused:?}");
+        assert!(!refused.stderr.is_empty());
+    }
+    fails(mesh.mesh(["peers", "register", "UPPER", "--endpoint", "h:1"]), 2, "invalid_argument");
+    fails(mesh.mesh(["peers", "label", &unique("x"), "-bad=1"]), 2, "-b");
+    fails(run(mesh, &["status"], &[("MESH_CONTEXT", "/nowhere/context.toml")]), 2, "/nowhere/context.toml");
+    fails(run(mesh, &["status"], &[("MESH_OUTPUT", "xml")]), 2, "MESH_OUTPUT");
+    let broken = mesh.scratch().join("broken.toml");
+    fs::write(&broken, "endpoints = [\"https://h:1\"]\ncolour = \"red\"\n").unwrap();
+    let refused = fails(run(mesh, &["status", "--context", broken.to_str().unwrap()], &[]), 2, "colour");
+    assert!(refused.stderr.contains("2"), "the line: {refused:?}");
+}
+
+fn exit_3_cannot_connect(mesh: &Mesh) {
+    let nowhere = "https://127.0.0.1:1,https://127.0.0.1:2";
+    let refused = fails(run(mesh, &["status", "--request-timeout", "5s"], &[("MESH_ENDPOINTS", nowhere)]), 3, "unavailable");
+    for endpoint in nowhere.split(',') {
+        assert!(refused.stderr.contains(endpoint), "each that was tried: {refused:?}");
+    }
+    let id = unique("unreachable");
+    fails(run(mesh, &["peers", "register", &id, "--endpoint", "h:1", "--request-timeout", "5s"], &[("MESH_ENDPOINTS", nowhere)]), 3, "unavailable");
+    // One of several will do.
+    let some = format!("{nowhere},{}", mesh.node(1).unwrap().api);
+    run(mesh, &["peers", "list"], &[("MESH_ENDPOINTS", &some)]).ok().unwrap();
+    // Somebody answers, but not one that our authority vouches for.
+    let (foreign, _) = super::bad_input::foreign_ca(mesh);
+    fails(run(mesh, &["status", "--ca", foreign.to_str().unwrap()], &[]), 3, "certificate");
+}
+
+fn exit_4_authentication_and_scope(mesh: &Mesh) {
+    let id = unique("denied");
+    register(mesh, &id);
+    let refused = fails(mesh.mesh_as("read", ["peers", "cordon", &id]), 4, "scope_missing");
+    assert!(refused.stderr.contains("mesh.operate"), "{refused:?}");
+    fails(mesh.mesh_as("operate", ["peers", "deregister", &id, "--yes"]), 4, "mesh.admin");
+    fails(run(mesh, &["status"], &[("MESH_TOKEN", "forged")]), 4, "unauthenticated");
+    let anonymous = mesh.scratch().join("anonymous.toml");
+    fs::write(&anonymous, format!("endpoints = [{:?}]\nca = {:?}\n", mesh.node(1).unwrap().api, mesh.info().ca)).unwrap();
+    fails(run(mesh, &["status", "--context", anonymous.to_str().unwrap()], &[]), 4, "unauthenticated");
+}
+
+fn exit_5_conflict(mesh: &Mesh) {
+    let id = unique("conflict");
+    let peer = register(mesh, &id);
+    fails(mesh.mesh(["peers", "register", &id, "--endpoint", "h:1"]), 5, "already_exists");
+    mesh.mesh(["peers", "label", &id, "a=1", "--if-match", &peer.etag]).ok().unwrap();
+    let refused = fails(mesh.mesh(["peers", "label", &id, "a=2", "--if-match", &peer.etag]), 5, "etag_mismatch");
+    let current = admin(mesh).call("GetPeer", json!({ "id": id })).ok();
+    assert!(refused.stderr.contains(current.etag()), "the current one: {refused:?}");
+    fails(mesh.mesh(["peers", "label", &id, "a=2", "--if-revision", "1"]), 5, "revision_mismatch");
+    let key = unique("key");
+    mesh.mesh(["peers", "label", &id, "a=3", "--idempotency-key", &key]).ok().unwrap();
+    mesh.mesh(["peers", "label", &id, "a=3", "--idempotency-key", &key]).ok().unwrap();
+    fails(mesh.mesh(["peers", "label", &id, "a=4", "--idempotency-key", &key]), 5, "idempotency_key_reused");
+}
+
+fn exit_6_precondition(mesh: &Mesh) {
+    let id = unique("guarded");
+    register(mesh, &id);
+    mesh.mesh(["peers", "drain", &id, "--yes"]).ok().unwrap();
+    let refused = fails(mesh.mesh(["peers", "uncordon", &id]), 6, "peer_draining");
+    assert!(refused.stderr.contains(&format!("mesh peers undrain {id}")), "{refused:?}");
+    fails(mesh.mesh(["peers", "drain", &id]), 6, "confirmation_required");
+}
+
+fn exit_7_timeout(mesh: &Mesh) {
+    let id = unique("slow");
+    register(mesh, &id);
+    let arguments = ["peers", "drain", &id, "--yes", "--wait", "--timeout", "500ms"];
+    let refused = fails(mesh.mesh(arguments), 7, "deadline_exceeded");
+    assert!(refused.stderr.contains("mesh operations watch"), "how to go on: {refused:?}");
+    let at = caller(mesh, leader(mesh), Wire::H2, "read");
+    let status = || at.call("GetPeer", json!({ "id": id })).ok().str("status").to_owned();
+    wait_until(SOON, "the drain that nobody waits for", || status() == "DRAINED").unwrap();
+}
+
+fn completions_for_every_shell(mesh: &Mesh) {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = mesh.mesh(["completions", shell]).ok().unwrap().stdout;
+        assert!(script.contains("deregister"), "{shell}");
+    }
+    let help = mesh.mesh(["--help"]).ok().unwrap().stdout;
+    assert!(help.contains("Exit codes") && help.contains("MESH_CONTEXT"), "{help}");
+    for noun in ["peers", "operations", "audit", "auth", "context"] {
+        mesh.mesh([noun, "--help"]).ok().unwrap();
+    }
+}
+
+/// Without a majority: status says so (exit 1), a write finds no leader (exit 3), a local read is served; and nothing
+/// that was refused happens later.
+#[test]
+fn without_a_quorum() {
+    let mut mesh = Mesh::start(Options::default()).unwrap();
+    register(&mesh, "p1");
+    let survivor = leader(&mesh);
+    for node in mesh.ids().into_iter().filter(|&node| node != survivor) {
+        mesh.kill(node).unwrap();
+    }
+    wait_until(SOON, "status without quorum", || mesh.mesh(["status"]).code == Some(1)).unwrap();
+    let status = mesh.mesh(["status", "-o", "json"]).expect_code(1).unwrap();
+    assert_eq!(status.json().unwrap()["quorum"], false);
+    assert!(status.stderr.contains("unhealthy"), "{status:?}");
+    for command in [vec!["peers", "cordon", "p1"], vec!["peers", "get", "p1"]] {
+        let mut arguments = command.clone();
+        arguments.extend(["--request-timeout", "4s"]);
+        let refused = mesh.mesh(&arguments);
+        assert!(matches!(refused.code, Some(3 | 7)), "{refused:?}");
+        assert_eq!(refused.stdout, "");
+    }
+    let local = caller(&mesh, survivor, Wire::H2, "read").with("mesh-consistency", "local");
+    assert_eq!(local.call("GetPeer", json!({ "id": "p1" })).ok().str("status"), "ACTIVE");
+    assert_eq!(local.clone().without("authorization").get("/livez").status, 200);
+    wait_until(SOON, "readyz to say no", || local.get("/readyz").status == 503).unwrap();
+
+    for node in mesh.ids().into_iter().filter(|&node| node != survivor) {
+        mesh.restart(node).unwrap();
+    }
+    for node in mesh.ids() {
+        mesh.wait_ready(node, SOON).unwrap();
+    }
+    mesh.mesh(["peers", "list"]).ok().unwrap();
+    super::world::agreed(&mesh);
+    mesh.stop().unwrap();
+}

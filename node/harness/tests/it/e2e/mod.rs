@@ -1,0 +1,17 @@
+//! The programs as users have them: `meshkit-node` and `mesh` as they were built, over real sockets, with real kills.
+//!
+//! Each module says which promise it holds the product to; numbers such as M2 are those of the requirements. Modules
+//! whose tests do not disturb each other share one mesh ([`shared`]); tests that kill nodes have their own.
+
+mod bad_input;
+mod cli;
+mod corruption;
+mod docs;
+mod drain;
+mod kills;
+mod members;
+mod operators;
+mod shared;
+mod verbs;
+mod wire;
+mod world;
