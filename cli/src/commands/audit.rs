@@ -1,0 +1,25 @@
+//! `mesh audit …`
+
+mod list;
+mod verify;
+
+use clap::Subcommand;
+
+use crate::{app::App, failure::Failure};
+
+/// The verbs of the audit trail.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// List who did what, newest first
+    List(list::Args),
+    /// Check the trail's hash chain and signatures
+    Verify(verify::Args),
+}
+
+/// Runs one verb.
+pub async fn run(app: &mut App<'_>, verb: Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::List(args) => list::run(app, args).await,
+        Verb::Verify(args) => verify::run(app, args).await,
+    }
+}

@@ -1,0 +1,30 @@
+//! `mesh peers uncordon`
+
+use proto::v1::UncordonPeerRequest;
+
+use crate::{
+    app::App,
+    failure::Failure,
+    mutation::{self, MutationArgs},
+};
+
+/// Which peer.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The peer's id
+    id: String,
+    #[command(flatten)]
+    mutation: MutationArgs,
+}
+
+pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
+    let client = app.client()?;
+    let mut request = UncordonPeerRequest {
+        id: args.id.clone(),
+        ..UncordonPeerRequest::default()
+    };
+    args.mutation.apply(&mut request);
+    let call = || client.uncordon_peer(request.clone());
+    mutation::peer(app, &client, &args.id, &args.mutation, "uncordoned", call).await?;
+    Ok(())
+}

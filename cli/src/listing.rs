@@ -1,0 +1,157 @@
+//! Lists: pages, limits, and every output format.
+
+use std::future::Future;
+
+use api_client::Answer;
+use clap::Args;
+use prost::{Message, Name};
+use proto::v1::{AuditRecord, ListAuditRecordsResponse, ListOperationsResponse, ListPeersResponse, Operation, Peer};
+
+use crate::{
+    app::App,
+    failure::Failure,
+    output::{Format, Show, json, table},
+};
+
+/// The largest page that the server gives.
+const PAGE_MAX: u32 = 1_000;
+
+/// Paging flags.
+#[derive(Debug, Clone, Args)]
+pub struct Page {
+    /// At most this many items [default: all; with -o json and yaml one page of 1000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+    /// Continue behind an earlier page: its nextCursor
+    #[arg(long, value_name = "CURSOR", default_value = "", hide_default_value = true)]
+    pub cursor: String,
+}
+
+/// The response of a list RPC.
+pub trait Listing: Message + Name {
+    /// What is listed.
+    type Item: Show;
+    /// The items of this page.
+    fn items(&self) -> &[Self::Item];
+    /// Empty on the last page.
+    fn next_cursor(&self) -> &str;
+}
+
+macro_rules! listing {
+    ($($response:ty: $item:ty),*) => {
+        $(impl Listing for $response {
+            type Item = $item;
+            fn items(&self) -> &[$item] {
+                &self.items
+            }
+            fn next_cursor(&self) -> &str {
+                &self.next_cursor
+            }
+        })*
+    };
+}
+
+listing!(ListPeersResponse: Peer, ListOperationsResponse: Operation, ListAuditRecordsResponse: AuditRecord);
+
+/// Lists with `fetch(limit, cursor)`. JSON and YAML show one response unchanged; the other formats follow the pages
+/// up to the limit, and hold one page at a time.
+pub async fn list<L, F>(app: &mut App<'_>, page: &Page, fetch: impl Fn(u32, String) -> F) -> Result<(), Failure>
+where
+    L: Listing,
+    F: Future<Output = api_client::Result<Answer<L>>>,
+{
+    let format = app.format();
+    if matches!(format, Format::Json | Format::Yaml) {
+        let response = fetch(page.limit.unwrap_or(PAGE_MAX), page.cursor.clone())
+            .await?
+            .message;
+        let text = if format == Format::Json {
+            json::pretty(&response)?
+        } else {
+            json::yaml(&response)?
+        };
+        app.text(&text)?;
+        if page.limit.is_none() && !response.next_cursor().is_empty() {
+            let shown = response.items().len();
+            app.streams.note(&format!(
+                "note: {shown} items shown, there are more: continue with --cursor {}",
+                response.next_cursor()
+            ));
+        }
+        return Ok(());
+    }
+    let mut left = page.limit.unwrap_or(u32::MAX);
+    let mut cursor = page.cursor.clone();
+    let mut header = true;
+    loop {
+        let response = fetch(left.min(PAGE_MAX), std::mem::take(&mut cursor)).await?.message;
+        let items = response.items();
+        write(app, items, header)?;
+        header = false;
+        left = left.saturating_sub(u32::try_from(items.len()).unwrap_or(u32::MAX));
+        response.next_cursor().clone_into(&mut cursor);
+        if cursor.is_empty() || items.is_empty() {
+            return Ok(());
+        }
+        if left == 0 {
+            app.tell(&format!("there are more: continue with --cursor {cursor}"));
+            return Ok(());
+        }
+        // What is there already can be read meanwhile, and a closed pipe ends the listing.
+        app.streams.flush()?;
+    }
+}
+
+fn write<T: Show>(app: &mut App<'_>, items: &[T], header: bool) -> Result<(), Failure> {
+    let look = app.look();
+    match app.format() {
+        Format::Name => {
+            for item in items {
+                app.line(&crate::output::clean(&item.name()))?;
+            }
+        }
+        Format::Jsonl => {
+            for item in items {
+                app.text(&json::line(item)?)?;
+            }
+        }
+        Format::Table | Format::Wide | Format::Json | Format::Yaml => {
+            if items.is_empty() && header {
+                app.tell("nothing found");
+                return Ok(());
+            }
+            let text = table::rows(
+                &T::header(look.wide),
+                items.iter().map(|item| item.row(look)),
+                look.colour,
+            );
+            // The header of the first page stands for all.
+            let text = if header {
+                text.as_str()
+            } else {
+                text.split_once('\n').map_or("", |(_, rows)| rows)
+            };
+            app.text(text)?;
+        }
+    }
+    Ok(())
+}
+
+/// Shows one record: its details, or the response unchanged.
+pub fn one<T: Show>(app: &mut App<'_>, item: &T) -> Result<(), Failure> {
+    let look = app.look();
+    let text = match app.format() {
+        Format::Json => json::pretty(item)?,
+        Format::Jsonl => json::line(item)?,
+        Format::Yaml => json::yaml(item)?,
+        Format::Name => format!("{}\n", crate::output::clean(&item.name())),
+        Format::Table | Format::Wide => {
+            let mut lines = item.details(look);
+            if !look.wide {
+                lines.retain(|(_, value)| !value.is_absent());
+            }
+            table::details(&lines, look.colour)
+        }
+    };
+    Ok(app.text(&text)?)
+}

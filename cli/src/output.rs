@@ -1,0 +1,108 @@
+//! How answers are shown: formats, and how each kind of record looks in them.
+
+pub mod audit;
+pub mod diff;
+pub mod json;
+pub mod operations;
+pub mod peers;
+pub mod status;
+pub mod style;
+pub mod table;
+pub mod time;
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+
+/// How answers are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Columns for people
+    Table,
+    /// More columns, full times
+    Wide,
+    /// The RPC's response, unchanged
+    Json,
+    /// The same as YAML
+    Yaml,
+    /// One JSON document per line and item
+    Jsonl,
+    /// Only the names: peer/p1
+    Name,
+}
+
+impl Format {
+    /// The word on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Wide => "wide",
+            Self::Json => "json",
+            Self::Yaml => "yaml",
+            Self::Jsonl => "jsonl",
+            Self::Name => "name",
+        }
+    }
+
+    /// True where a program reads, so that errors are JSON too.
+    pub fn is_machine(self) -> bool {
+        matches!(self, Self::Json | Self::Jsonl)
+    }
+}
+
+/// How values are to look in tables.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    /// Everything, full times.
+    pub wide: bool,
+    /// With colour.
+    pub colour: bool,
+    /// What "now" is in relative times.
+    pub now: Timestamp,
+}
+
+/// A record that can be shown.
+pub trait Show: prost::Message + prost::Name {
+    /// `peer/p1`
+    fn name(&self) -> String;
+    /// The columns of a table.
+    fn header(wide: bool) -> Vec<&'static str>;
+    /// One row, a cell for each column.
+    fn row(&self, look: Look) -> Vec<table::Text>;
+    /// All there is to say, line by line. Lines without a value are left out unless `wide`.
+    fn details(&self, look: Look) -> Vec<(&'static str, table::Text)>;
+}
+
+/// Text of the mesh as it may be shown on a terminal: control characters, which could move the cursor or recolour,
+/// are written as escapes.
+pub fn clean(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        if character.is_control() {
+            out.extend(character.escape_default());
+        } else {
+            out.push(character);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// A map as `k=v,k=v`.
+pub fn pairs(map: &std::collections::BTreeMap<String, String>) -> String {
+    map.iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+/// The words of an enum as tables print them: lower case, and `-` for what a newer server may mean.
+pub fn word(name: &str) -> String {
+    if name.ends_with("_UNSPECIFIED") {
+        "-".to_owned()
+    } else {
+        name.to_ascii_lowercase().replace('_', " ")
+    }
+}

@@ -1,0 +1,140 @@
+//! The status screen: is it well, who leads, who lags, what is wrong.
+
+use proto::v1::{Node, Status, node};
+
+use super::{
+    Look, clean, style,
+    table::{self, Text},
+    word,
+};
+
+/// Why the mesh is not well; absent where it is.
+pub fn unhealthy(status: &Status) -> Option<String> {
+    let mut reasons = Vec::new();
+    if !status.quorum {
+        reasons.push(format!(
+            "no quorum ({} of {} voters answer, {} are needed)",
+            status.voters_reachable,
+            voters(status),
+            status.voters_needed
+        ));
+    }
+    if status.leader.is_none() {
+        reasons.push("no leader".to_owned());
+    }
+    (!reasons.is_empty()).then(|| format!("{}, as node {} sees it", reasons.join(" and "), status.answered_by))
+}
+
+fn voters(status: &Status) -> usize {
+    status.nodes.iter().filter(|node| node.voter).count()
+}
+
+/// The whole screen.
+pub fn screen(status: &Status, look: Look) -> String {
+    let health = match unhealthy(status) {
+        None if status.alarms.is_empty() => style::paint(look.colour, style::GREEN, "healthy"),
+        None => style::paint(look.colour, style::YELLOW, "healthy, with alarms"),
+        Some(_) => style::paint(look.colour, style::RED, "UNHEALTHY"),
+    };
+    let mut out = format!(
+        "mesh {}, cluster {}: {health}\n\n",
+        clean(&status.mesh),
+        clean(&status.cluster)
+    );
+    out.push_str(&table::details(&summary(status, look), look.colour));
+    out.push('\n');
+    let mut header = vec!["node", "role", "voter", "lag", "last contact", "api"];
+    if look.wide {
+        header.push("raft");
+    }
+    out.push_str(&table::rows(
+        &header,
+        status.nodes.iter().map(|node| row(node, look)),
+        look.colour,
+    ));
+    if !status.alarms.is_empty() {
+        out.push('\n');
+        let alarms = status.alarms.iter().map(|alarm| {
+            vec![
+                Text::new(&alarm.name).styled(style::RED),
+                alarm.node.into(),
+                Text::new(&alarm.detail),
+            ]
+        });
+        out.push_str(&table::rows(&["alarm", "node", "detail"], alarms, look.colour));
+    }
+    out
+}
+
+fn summary(status: &Status, look: Look) -> Vec<(&'static str, Text)> {
+    let leader = match &status.leader {
+        Some(leader) => Text::from(format!("node {} at {}, term {}", leader.id, leader.api, status.term)),
+        None => Text::from(format!("none, term {}", status.term)).styled(style::RED),
+    };
+    let quorum = format!(
+        "{} of {} voters answer, {} needed",
+        status.voters_reachable,
+        voters(status),
+        status.voters_needed
+    );
+    let quorum = Text::from(quorum).styled(if status.quorum { style::GREEN } else { style::RED });
+    let peers = status.peers.unwrap_or_default();
+    let total = peers.active + peers.cordoned + peers.draining + peers.drained;
+    let peers = format!(
+        "{total}: {} active, {} cordoned, {} draining, {} drained",
+        peers.active, peers.cordoned, peers.draining, peers.drained
+    );
+    let alarms = match status.alarms.len() {
+        0 => Text::new("none"),
+        count => Text::from(count).styled(style::RED),
+    };
+    let mut lines = vec![
+        ("quorum", quorum),
+        ("leader", leader),
+        (
+            "revision",
+            format!("{}, epoch {}", status.revision, status.epoch).into(),
+        ),
+        ("peers", peers.into()),
+        ("operations", format!("{} running", status.operations_running).into()),
+        ("alarms", alarms),
+        ("answered by", format!("node {}", status.answered_by).into()),
+    ];
+    if look.wide {
+        lines.extend([
+            ("timeline", Text::new(&status.timeline)),
+            ("digest", Text::new(&status.digest)),
+            ("feature level", status.feature_level.into()),
+            ("node version", Text::new(&status.node_version)),
+        ]);
+    }
+    lines
+}
+
+fn row(node: &Node, look: Look) -> Vec<Text> {
+    let role = Text::from(word(node.role().as_str_name()));
+    let role = match node.role() {
+        node::Role::Leader => role.styled(style::GREEN),
+        node::Role::Unreachable => role.styled(style::RED),
+        node::Role::Candidate | node::Role::Learner => role.styled(style::YELLOW),
+        node::Role::Follower | node::Role::Unspecified => role,
+    };
+    let contact = match node.last_contact_ms {
+        Some(ms) if ms >= 10_000 => format!("{} ago", super::time::span(ms / 1_000)),
+        Some(ms) => format!("{ms}ms ago"),
+        None => "-".to_owned(),
+    };
+    let lag = node.lag_entries.map_or_else(|| "-".to_owned(), |lag| lag.to_string());
+    let mut row = vec![
+        node.id.into(),
+        role,
+        Text::new(if node.voter { "yes" } else { "no" }),
+        lag.into(),
+        contact.into(),
+        Text::new(&node.api),
+    ];
+    if look.wide {
+        row.push(Text::new(&node.raft));
+    }
+    row
+}
