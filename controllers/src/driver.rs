@@ -218,7 +218,7 @@ async fn lead(
 async fn run<C: Controller>(mut controller: C, node: Node, board: Board, stop: CancellationToken) {
     let name = controller.name();
     board.update(name, |status| status.running = true);
-    let mut views = node.handle.watch_view();
+    let mut views = node.handle.watch_applied();
     loop {
         views.borrow_and_update();
         let passed = tokio::select! {

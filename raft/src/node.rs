@@ -224,7 +224,7 @@ fn check_together(log_store: &LogStore, machine: &StateMachine) -> Result<(), En
 }
 
 /// Runs the log writer where it may block. The receiver resolves when it has ended.
-fn run_writer(writer: LogWriter, threads: Threads) -> std::io::Result<oneshot::Receiver<()>> {
+pub(crate) fn run_writer(writer: LogWriter, threads: Threads) -> std::io::Result<oneshot::Receiver<()>> {
     let (done, is_done) = oneshot::channel();
     let run = async move {
         writer.run().await;

@@ -14,6 +14,15 @@ pub(crate) fn spawn<T: Send + 'static>(
     <Runtime as AsyncRuntime>::spawn(future)
 }
 
+/// Spawns a task from anywhere, also from the tasks of those who hold a handle, which carry no
+/// seed. Its randomness follows from `seed` alone.
+pub(crate) fn spawn_seeded<T: Send + 'static>(
+    seed: u64,
+    future: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
+    tokio::spawn(Runtime::scope(seed, future))
+}
+
 /// A task that ends with its owner.
 pub(crate) struct AbortOnDrop(pub JoinHandle<()>);
 

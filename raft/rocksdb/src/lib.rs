@@ -86,7 +86,7 @@ impl Engine for RocksEngine {
             Durability::Logged => options.set_sync(false),
             Durability::Unlogged => options.disable_wal(true),
         }
-        self.db.write_opt(&writes, &options).map_err(|e| self.failed("write", e))
+        self.db.write_opt(writes, &options).map_err(|e| self.failed("write", e))
     }
 
     fn delete_range(&self, table: Table, from: &[u8], to: &[u8]) -> Result<(), EngineError> {

@@ -203,8 +203,8 @@ impl Device {
         let logged = self.pending_logged();
         let unlogged = self.pending.len() - logged;
         let pending = std::mem::take(&mut self.pending);
-        let logged = pending.into_iter().filter(|(_, d)| *d != Durability::Unlogged);
-        for (batch, _) in logged.take(keep) {
+        let survivors = pending.into_iter().filter(|(_, d)| *d != Durability::Unlogged);
+        for (batch, _) in survivors.take(keep) {
             apply(&mut self.safe, &batch);
         }
         self.current = self.safe.clone();

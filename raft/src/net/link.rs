@@ -15,7 +15,7 @@ use crate::net::identity::{Identity, RefusalCode, node_of};
 use crate::net::message::{Lane, Message, PROTOCOL};
 use crate::net::pool::RefusedBy;
 use crate::net::{Limits, NetError};
-use crate::task::{AbortOnDrop, spawn};
+use crate::task::{AbortOnDrop, spawn_seeded};
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
@@ -49,7 +49,10 @@ impl Link {
     pub(crate) fn new(dialer: Arc<Dialer>, node: u64, endpoint: Endpoint, lane: Lane) -> Self {
         let wanted = Arc::new(Notify::new());
         let (sender, way) = watch::channel(Way::None);
-        let task = spawn(keep(dialer, node, endpoint.clone(), lane, wanted.clone(), sender));
+        // Whoever needs the link first makes it, which may be a task outside this crate. Nothing in
+        // it needs a seed that nobody can guess.
+        let seed = (dialer.own.node.0 << 32) ^ (node << 8) ^ lane as u64;
+        let task = spawn_seeded(seed, keep(dialer, node, endpoint.clone(), lane, wanted.clone(), sender));
         Self { endpoint, wanted, way, _task: AbortOnDrop(task) }
     }
 
