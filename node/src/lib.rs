@@ -1,1 +1,39 @@
-//! meshkit-node: one process of a cluster.
+//! A node of a cluster: what `meshkit-node` does, as a library.
+//!
+//! Owns: configuration, certificates and tokens, the data directory, TLS, the order in which a
+//! node is started and stopped, and the development mesh. Puts together what the other crates
+//! offer: consensus (`raft`), the leader's loops (`controllers`) and the API (`api-server`).
+//!
+//! Does not own: what any of these do. [`run`] takes an [`Env`], which stands for the machine;
+//! without the feature `rocksdb` nothing here opens a disk, so that a simulation can run nodes on
+//! its own.
+//!
+//! Start reading at [`run`].
+
+pub mod certs;
+pub mod config;
+pub mod directory;
+mod env;
+pub mod exit;
+pub mod run;
+pub mod tls;
+
+#[cfg(feature = "rocksdb")]
+pub mod args;
+#[cfg(feature = "rocksdb")]
+pub mod dev;
+#[cfg(feature = "rocksdb")]
+mod logs;
+#[cfg(feature = "rocksdb")]
+mod metrics_listener;
+#[cfg(feature = "rocksdb")]
+mod production;
+#[cfg(feature = "rocksdb")]
+pub mod program;
+#[cfg(feature = "rocksdb")]
+mod signals;
+
+pub use config::Config;
+pub use env::Env;
+pub use exit::{Exit, Failure};
+pub use run::{Node, run};

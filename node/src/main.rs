@@ -1,1 +1,12 @@
-fn main() {}
+//! `meshkit-node`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    meshkit_node::program::run(meshkit_node::args::Args::parse()).into()
+}

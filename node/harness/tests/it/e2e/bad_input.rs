@@ -45,7 +45,9 @@ fn at(mesh: &Mesh, wire: Wire) -> Caller {
 /// Makes a peer, as the one person who changes things here.
 fn made(mesh: &Mesh) -> String {
     let id = unique("bad");
-    caller(mesh, leader(mesh), Wire::H2, "admin2").call("RegisterPeer", registration(&id)).ok();
+    caller(mesh, leader(mesh), Wire::H2, "admin2")
+        .call("RegisterPeer", registration(&id))
+        .ok();
     id
 }
 
@@ -64,13 +66,20 @@ fn malformed_fields_are_named(mesh: &Mesh) {
     let many: serde_json::Map<String, Value> = (0..65).map(|n| (format!("k{n}"), json!(""))).collect();
     let new = |more: Value| {
         let mut request = registration(&unique("never"));
-        request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        request
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         request
     };
     let cases = [
         ("PatchPeer", json!({ "id": id, "labels": { "-a": "1" } }), "labels"),
         ("PatchPeer", json!({ "id": id, "labels": { "": "1" } }), "labels"),
-        ("PatchPeer", json!({ "id": id, "labels": { "a": "line\nbreak" } }), "labels"),
+        (
+            "PatchPeer",
+            json!({ "id": id, "labels": { "a": "line\nbreak" } }),
+            "labels",
+        ),
         ("PatchPeer", json!({ "id": id, "labels": { "a": long } }), "labels"),
         ("PatchPeer", json!({ "id": id, "labels": many }), "labels"),
         ("PatchPeer", json!({ "id": id, "metadata": { "a b": "1" } }), "metadata"),
@@ -78,13 +87,21 @@ fn malformed_fields_are_named(mesh: &Mesh) {
         ("RegisterPeer", new(json!({ "endpoints": [] })), "endpoints"),
         ("RegisterPeer", new(json!({ "endpoints": ["no-port"] })), "endpoints"),
         ("RegisterPeer", new(json!({ "endpoints": ["h:70000"] })), "endpoints"),
-        ("RegisterPeer", new(json!({ "endpoints": vec!["h:1"; 17] })), "endpoints"),
+        (
+            "RegisterPeer",
+            new(json!({ "endpoints": vec!["h:1"; 17] })),
+            "endpoints",
+        ),
         ("RegisterPeer", new(json!({ "weight": 10_001 })), "weight"),
         ("RegisterPeer", new(json!({ "role": "two words" })), "role"),
         ("RegisterPeer", new(json!({ "cluster": "UPPER" })), "cluster"),
         ("CordonPeer", json!({ "id": id, "reason": "r".repeat(1025) }), "reason"),
         ("CordonPeer", json!({ "id": id, "ticket": "t".repeat(129) }), "ticket"),
-        ("CordonPeer", json!({ "id": id, "idempotencyKey": "k".repeat(65) }), "idempotencyKey"),
+        (
+            "CordonPeer",
+            json!({ "id": id, "idempotencyKey": "k".repeat(65) }),
+            "idempotencyKey",
+        ),
         ("CordonPeer", json!({ "id": id, "confirm": "another" }), "confirm"),
         ("ListPeers", json!({ "limit": 1001 }), "limit"),
         ("ListPeers", json!({ "selector": "=x" }), "selector"),
@@ -100,18 +117,47 @@ fn malformed_fields_are_named(mesh: &Mesh) {
 }
 
 fn malformed_ids_reach_nothing(mesh: &Mesh) {
-    for id in ["UPPER", "-a", "a-", "a b", "a/b", "..", "ä", &"x".repeat(65), "a%2fb", "a\u{0}b", "a:b"] {
+    for id in [
+        "UPPER",
+        "-a",
+        "a-",
+        "a b",
+        "a/b",
+        "..",
+        "ä",
+        &"x".repeat(65),
+        "a%2fb",
+        "a\u{0}b",
+        "a:b",
+    ] {
         for wire in Wire::ALL {
-            let refused = at(mesh, wire).call("RegisterPeer", registration(id)).refused("invalid_argument");
+            let refused = at(mesh, wire)
+                .call("RegisterPeer", registration(id))
+                .refused("invalid_argument");
             assert_eq!(refused.str("field"), "id", "{id:?}: {refused:?}");
             let reply = at(mesh, wire).call("CordonPeer", json!({ "id": id }));
-            assert!(matches!(reply.code(), "invalid_argument" | "not_found"), "{id:?}: {reply:?}");
+            assert!(
+                matches!(reply.code(), "invalid_argument" | "not_found"),
+                "{id:?}: {reply:?}"
+            );
         }
     }
-    at(mesh, Wire::Grpc).call("RegisterPeer", registration("")).refused("invalid_argument");
-    for path in ["/meshkit/peers/", "/meshkit", "/meshkit/peers/a/b", "/meshkit/peers/a:explode", "/meshkit/peers/%ff", "/peers/a"] {
+    at(mesh, Wire::Grpc)
+        .call("RegisterPeer", registration(""))
+        .refused("invalid_argument");
+    for path in [
+        "/meshkit/peers/",
+        "/meshkit",
+        "/meshkit/peers/a/b",
+        "/meshkit/peers/a:explode",
+        "/meshkit/peers/%ff",
+        "/peers/a",
+    ] {
         let reply = at(mesh, Wire::H2).send("POST", path, &json!({}));
-        assert!(matches!(reply.code(), "not_found" | "method_not_allowed"), "{path}: {reply:?}");
+        assert!(
+            matches!(reply.code(), "not_found" | "method_not_allowed"),
+            "{path}: {reply:?}"
+        );
     }
     nothing_changed(mesh);
 }
@@ -121,7 +167,9 @@ fn unknown_fields_and_broken_json_are_refused(mesh: &Mesh) {
     let path = format!("/meshkit/peers/{id}");
     for wire in [Wire::H1, Wire::H2] {
         let at = at(mesh, wire);
-        let refused = at.send("PATCH", &path, &json!({ "labels": { "a": "1" }, "colour": "red" })).refused("invalid_argument");
+        let refused = at
+            .send("PATCH", &path, &json!({ "labels": { "a": "1" }, "colour": "red" }))
+            .refused("invalid_argument");
         assert_eq!(refused.str("field"), "colour", "{refused:?}");
         at.get("/meshkit/peers?colour=red").refused("invalid_argument");
         at.get("/meshkit/peers?limit=many").refused("invalid_argument");
@@ -146,13 +194,22 @@ fn unknown_fields_and_broken_json_are_refused(mesh: &Mesh) {
                 // No body says nothing, which a PATCH may.
                 continue;
             }
-            at.raw("PATCH", &path, "application/json", body.to_owned()).refused("invalid_argument");
+            at.raw("PATCH", &path, "application/json", body.to_owned())
+                .refused("invalid_argument");
         }
-        at.raw("PATCH", &path, "application/json", Bytes::from_static(&[b'{', 0xff, b'}'])).refused("invalid_argument");
+        at.raw(
+            "PATCH",
+            &path,
+            "application/json",
+            Bytes::from_static(&[b'{', 0xff, b'}']),
+        )
+        .refused("invalid_argument");
         let deep = format!("{{\"labels\": {}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-        at.raw("PATCH", &path, "application/json", deep).refused("invalid_argument");
+        at.raw("PATCH", &path, "application/json", deep)
+            .refused("invalid_argument");
         // The path and the body name the record; they have to agree.
-        at.send("PATCH", &path, &json!({ "id": "another", "labels": { "a": "1" } })).refused("invalid_argument");
+        at.send("PATCH", &path, &json!({ "id": "another", "labels": { "a": "1" } }))
+            .refused("invalid_argument");
     }
     let broken = at(mesh, Wire::Grpc).grpc_raw("/meshkit.v1.PeerService/PatchPeer", Bytes::from_static(&[0xff; 9]));
     assert_ne!(broken.header("grpc-status"), "0");
@@ -163,11 +220,21 @@ fn other_content_types_are_refused(mesh: &Mesh) {
     let id = made(mesh);
     let path = format!("/meshkit/peers/{id}:cordon");
     for wire in [Wire::H1, Wire::H2] {
-        for kind in ["text/plain", "application/x-www-form-urlencoded", "application/xml", "application/json; charset=latin1", "nonsense"] {
-            at(mesh, wire).raw("POST", &path, kind, "{}").refused("unsupported_media_type");
+        for kind in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "application/xml",
+            "application/json; charset=latin1",
+            "nonsense",
+        ] {
+            at(mesh, wire)
+                .raw("POST", &path, kind, "{}")
+                .refused("unsupported_media_type");
         }
         // A body must say what it is.
-        at(mesh, wire).raw("POST", &path, "", "{\"reason\": \"x\"}").refused("unsupported_media_type");
+        at(mesh, wire)
+            .raw("POST", &path, "", "{\"reason\": \"x\"}")
+            .refused("unsupported_media_type");
     }
     nothing_changed(mesh);
 }
@@ -208,20 +275,31 @@ fn idempotency_keys_expire(mesh: &Mesh) {
     let id = made(mesh);
     let ago = |seconds: u64| ulid::Ulid::from_datetime(SystemTime::now() - Duration::from_secs(seconds)).to_string();
     for wire in Wire::ALL {
-        let refused = at(mesh, wire).with("idempotency-key", &ago(120)).call("CordonPeer", json!({ "id": id }));
+        let refused = at(mesh, wire)
+            .with("idempotency-key", &ago(120))
+            .call("CordonPeer", json!({ "id": id }));
         let refused = refused.refused("idempotency_key_expired");
         assert!(refused.str("limit").contains("60000"), "{refused:?}");
         assert!(refused.str("hint").contains("audit"), "{refused:?}");
     }
     let young = caller(mesh, leader(mesh), Wire::H2, "admin2").with("idempotency-key", &ago(20));
     young.call("CordonPeer", json!({ "id": id })).ok();
-    assert_eq!(young.call("CordonPeer", json!({ "id": id })).ok().header("mesh-replayed"), "true");
+    assert_eq!(
+        young
+            .call("CordonPeer", json!({ "id": id }))
+            .ok()
+            .header("mesh-replayed"),
+        "true"
+    );
     nothing_changed(mesh);
 }
 
 /// What a token says, signed with a key of one's own or of the mesh.
 fn token(mesh: &Mesh, key: &Path, change: impl FnOnce(&mut Value)) -> String {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
     let mut claims = json!({
         "iss": "meshkit", "aud": mesh.info().mesh, "sub": "mallory", "scope": "mesh.admin",
         "iat": now, "nbf": now, "exp": now + 600,
@@ -235,8 +313,14 @@ fn tokens_that_prove_nothing(mesh: &Mesh) {
     let id = made(mesh);
     let ours = dev_file(mesh, "jwt.key");
     let foreign = mesh.scratch().join(unique("foreign"));
-    mesh.programs().node(["certs", "jwt-key", "--out", foreign.to_str().unwrap()]).ok().unwrap();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    mesh.programs()
+        .node(["certs", "jwt-key", "--out", foreign.to_str().unwrap()])
+        .ok()
+        .unwrap();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
     let good = token(mesh, &ours, |_| {});
     let parts: Vec<&str> = good.split('.').collect();
     let unsigned = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{}.", parts[1]);
@@ -244,18 +328,52 @@ fn tokens_that_prove_nothing(mesh: &Mesh) {
     let at_byte = good.len() - 20;
     flipped[at_byte] = if flipped[at_byte] == b'A' { b'B' } else { b'A' };
     let cases = [
-        ("expired", token(mesh, &ours, |claims| claims["exp"] = (now - 60).into()), "credential_expired"),
-        ("forged", token(mesh, &foreign.with_extension("key"), |_| {}), "unauthenticated"),
+        (
+            "expired",
+            token(mesh, &ours, |claims| claims["exp"] = (now - 60).into()),
+            "credential_expired",
+        ),
+        (
+            "forged",
+            token(mesh, &foreign.with_extension("key"), |_| {}),
+            "unauthenticated",
+        ),
         ("altered", String::from_utf8(flipped).unwrap(), "unauthenticated"),
         ("unsigned", unsigned, "unauthenticated"),
-        ("other audience", token(mesh, &ours, |claims| claims["aud"] = "other-mesh".into()), "unauthenticated"),
-        ("other issuer", token(mesh, &ours, |claims| claims["iss"] = "nobody".into()), "unauthenticated"),
-        ("not valid yet", token(mesh, &ours, |claims| claims["nbf"] = (now + 600).into()), "unauthenticated"),
-        ("a node's name", token(mesh, &ours, |claims| claims["sub"] = "system:drain".into()), "unauthenticated"),
-        ("without an end", token(mesh, &ours, |claims| drop(claims.as_object_mut().unwrap().remove("exp"))), "unauthenticated"),
+        (
+            "other audience",
+            token(mesh, &ours, |claims| claims["aud"] = "other-mesh".into()),
+            "unauthenticated",
+        ),
+        (
+            "other issuer",
+            token(mesh, &ours, |claims| claims["iss"] = "nobody".into()),
+            "unauthenticated",
+        ),
+        (
+            "not valid yet",
+            token(mesh, &ours, |claims| claims["nbf"] = (now + 600).into()),
+            "unauthenticated",
+        ),
+        (
+            "a node's name",
+            token(mesh, &ours, |claims| claims["sub"] = "system:drain".into()),
+            "unauthenticated",
+        ),
+        (
+            "without an end",
+            token(mesh, &ours, |claims| {
+                drop(claims.as_object_mut().unwrap().remove("exp"))
+            }),
+            "unauthenticated",
+        ),
         ("no token", "nonsense".to_owned(), "unauthenticated"),
         ("too long", "x".repeat(20_000), "unauthenticated"),
-        ("without a scope", token(mesh, &ours, |claims| claims["scope"] = "email".into()), "scope_missing"),
+        (
+            "without a scope",
+            token(mesh, &ours, |claims| claims["scope"] = "email".into()),
+            "scope_missing",
+        ),
     ];
     for (what, token, code) in cases {
         for wire in Wire::ALL {
@@ -267,18 +385,33 @@ fn tokens_that_prove_nothing(mesh: &Mesh) {
                 if wire.is_rest() && code != "scope_missing" {
                     assert!(refused.header("www-authenticate").starts_with("Bearer"), "{refused:?}");
                 }
-                assert!(!refused.json.to_string().contains(&token), "the refusal repeats the token");
+                assert!(
+                    !refused.json.to_string().contains(&token),
+                    "the refusal repeats the token"
+                );
             }
         }
     }
     for wire in Wire::ALL {
         let nobody = Caller::new(&mesh.node(leader(mesh)).unwrap().api, wire, tls(mesh));
         for method in proto::methods::all() {
-            let fields = if method.input.get_field_by_name("id").is_some() { json!({ "id": 1 }) } else { json!({}) };
-            let fields = if method.name.contains("Member") || fields == json!({}) { fields } else { json!({ "id": id }) };
+            let fields = if method.input.get_field_by_name("id").is_some() {
+                json!({ "id": 1 })
+            } else {
+                json!({})
+            };
+            let fields = if method.name.contains("Member") || fields == json!({}) {
+                fields
+            } else {
+                json!({ "id": id })
+            };
             nobody.call(&method.name, fields).refused("unauthenticated");
         }
-        nobody.clone().with("authorization", "Basic YTpi").call("GetPeer", json!({ "id": id })).refused("unauthenticated");
+        nobody
+            .clone()
+            .with("authorization", "Basic YTpi")
+            .call("GetPeer", json!({ "id": id }))
+            .refused("unauthenticated");
     }
     nothing_changed(mesh);
 }
@@ -289,13 +422,26 @@ pub fn issued(mesh: &Mesh, what: &[&str]) -> (Vec<u8>, Vec<u8>) {
     let mut arguments: Vec<String> = ["certs"].iter().chain(what).map(|word| (*word).to_owned()).collect();
     arguments.extend(["--out".to_owned(), out.to_str().unwrap().to_owned()]);
     mesh.programs().node(arguments).ok().unwrap();
-    (std::fs::read(out.with_extension("crt")).unwrap(), std::fs::read(out.with_extension("key")).unwrap())
+    (
+        std::fs::read(out.with_extension("crt")).unwrap(),
+        std::fs::read(out.with_extension("key")).unwrap(),
+    )
 }
 
 /// The paths of another authority of the same name.
 pub fn foreign_ca(mesh: &Mesh) -> (PathBuf, PathBuf) {
     let out = mesh.scratch().join(unique("foreign-ca"));
-    mesh.programs().node(["certs", "ca", "--mesh", &mesh.info().mesh, "--out", out.to_str().unwrap()]).ok().unwrap();
+    mesh.programs()
+        .node([
+            "certs",
+            "ca",
+            "--mesh",
+            &mesh.info().mesh,
+            "--out",
+            out.to_str().unwrap(),
+        ])
+        .ok()
+        .unwrap();
     (out.with_extension("crt"), out.with_extension("key"))
 }
 
@@ -304,8 +450,15 @@ fn certificates_that_prove_nothing(mesh: &Mesh) {
     let ours = std::fs::read(&mesh.info().ca).unwrap();
     let (foreign_ca, foreign_key) = foreign_ca(mesh);
     let client = ["client", "--mesh", &mesh.info().mesh, "--name", "ops"];
-    let foreign: Vec<&str> =
-        client.into_iter().chain(["--ca", foreign_ca.to_str().unwrap(), "--ca-key", foreign_key.to_str().unwrap()]).collect();
+    let foreign: Vec<&str> = client
+        .into_iter()
+        .chain([
+            "--ca",
+            foreign_ca.to_str().unwrap(),
+            "--ca-key",
+            foreign_key.to_str().unwrap(),
+        ])
+        .collect();
     let (cert, key) = issued(mesh, &foreign);
     let api = &mesh.node(leader(mesh)).unwrap().api;
     for wire in Wire::ALL {
@@ -313,12 +466,22 @@ fn certificates_that_prove_nothing(mesh: &Mesh) {
         let error = caller.try_call("GetPeer", json!({ "id": id })).unwrap_err();
         assert!(!error.contains("no answer in time"), "{error}");
         // A good token does not make up for it: the handshake comes first.
-        let error = caller.bearer(&mesh.info().tokens.admin).try_call("GetPeer", json!({ "id": id })).unwrap_err();
+        let error = caller
+            .bearer(&mesh.info().tokens.admin)
+            .try_call("GetPeer", json!({ "id": id }))
+            .unwrap_err();
         assert!(!error.contains("no answer in time"), "{error}");
         // One of ours, but bound to nobody.
         let ca_key = dev_file(mesh, "ca.key");
-        let known: Vec<&str> =
-            client.into_iter().chain(["--ca", mesh.info().ca.to_str().unwrap(), "--ca-key", ca_key.to_str().unwrap()]).collect();
+        let known: Vec<&str> = client
+            .into_iter()
+            .chain([
+                "--ca",
+                mesh.info().ca.to_str().unwrap(),
+                "--ca-key",
+                ca_key.to_str().unwrap(),
+            ])
+            .collect();
         let (cert, key) = issued(mesh, &known);
         let unbound = Caller::new(api, wire, Tls::new(&ours, Some((&cert, &key))));
         let refused = unbound.call("GetPeer", json!({ "id": id })).refused("unauthenticated");
@@ -335,9 +498,16 @@ fn certificates_stand_for_whom_they_are_bound_to(mesh: &Mesh) {
     let id = made(mesh);
     let ours = std::fs::read(&mesh.info().ca).unwrap();
     let node = mesh.node(1).unwrap().config.parent().unwrap().to_owned();
-    let (cert, key) = (std::fs::read(node.join("node.crt")).unwrap(), std::fs::read(node.join("node.key")).unwrap());
+    let (cert, key) = (
+        std::fs::read(node.join("node.crt")).unwrap(),
+        std::fs::read(node.join("node.key")).unwrap(),
+    );
     for wire in Wire::ALL {
-        let caller = Caller::new(&mesh.node(leader(mesh)).unwrap().api, wire, Tls::new(&ours, Some((&cert, &key))));
+        let caller = Caller::new(
+            &mesh.node(leader(mesh)).unwrap().api,
+            wire,
+            Tls::new(&ours, Some((&cert, &key))),
+        );
         let reply = caller.call("DrainPeer", json!({ "id": id }));
         assert!(matches!(reply.code(), "unauthenticated" | "scope_missing"), "{reply:?}");
     }
@@ -364,12 +534,19 @@ fn headers_of_the_nodes_are_taken_from_nodes_alone(mesh: &Mesh) {
 /// Garbage, silence, half requests and floods: those who ask properly are served all the while, and in time.
 fn wild_connections_hurt_nobody(mesh: &Mesh) {
     let id = made(mesh);
-    let addresses: Vec<String> = mesh.ids().iter().flat_map(|&node| {
-        let node = mesh.node(node).unwrap();
-        [node.api.trim_start_matches("https://").to_owned(), node.raft.clone()]
-    }).collect();
+    let addresses: Vec<String> = mesh
+        .ids()
+        .iter()
+        .flat_map(|&node| {
+            let node = mesh.node(node).unwrap();
+            [node.api.trim_start_matches("https://").to_owned(), node.raft.clone()]
+        })
+        .collect();
     let stop = AtomicBool::new(false);
-    let mut silent: Vec<TcpStream> = addresses.iter().flat_map(|address| (0..20).map(|_| TcpStream::connect(address.as_str()).unwrap())).collect();
+    let mut silent: Vec<TcpStream> = addresses
+        .iter()
+        .flat_map(|address| (0..20).map(|_| TcpStream::connect(address.as_str()).unwrap()))
+        .collect();
     thread::scope(|scope| {
         for address in &addresses {
             let stop = &stop;
@@ -377,7 +554,9 @@ fn wild_connections_hurt_nobody(mesh: &Mesh) {
                 let mut n = 0_u32;
                 while !stop.load(Ordering::Relaxed) {
                     n += 1;
-                    let Ok(mut stream) = TcpStream::connect(address.as_str()) else { continue };
+                    let Ok(mut stream) = TcpStream::connect(address.as_str()) else {
+                        continue;
+                    };
                     let garbage: Vec<u8> = match n % 4 {
                         0 => b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
                         1 => vec![0x16, 3, 1, 0xff, 0xff, 1, 0, 0xff, 0xff, 3, 3],
@@ -393,8 +572,13 @@ fn wild_connections_hurt_nobody(mesh: &Mesh) {
             for n in 0..60_usize {
                 let start = Instant::now();
                 let at = caller(mesh, mesh.ids()[n % 3], Wire::ALL[n / 3 % 3], "admin2").with("mesh-route", "forward");
-                at.call("PatchPeer", json!({ "id": id, "labels": { "n": n.to_string() } })).ok();
-                assert!(start.elapsed() < Duration::from_secs(5), "served after {:?} only", start.elapsed());
+                at.call("PatchPeer", json!({ "id": id, "labels": { "n": n.to_string() } }))
+                    .ok();
+                assert!(
+                    start.elapsed() < Duration::from_secs(5),
+                    "served after {:?} only",
+                    start.elapsed()
+                );
             }
         }));
         stop.store(true, Ordering::Relaxed);
@@ -403,7 +587,10 @@ fn wild_connections_hurt_nobody(mesh: &Mesh) {
         }
     });
     let last = at(mesh, Wire::H2).call("GetPeer", json!({ "id": id })).ok();
-    assert_eq!((&last.json["labels"]["n"], &last.json["version"]), (&json!("59"), &json!(61)));
+    assert_eq!(
+        (&last.json["labels"]["n"], &last.json["version"]),
+        (&json!("59"), &json!(61))
+    );
     // Silence is not waited for.
     for stream in &mut silent {
         let _ = stream.write_all(b"too late");

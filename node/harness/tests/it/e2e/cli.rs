@@ -65,16 +65,55 @@ fn fails(output: Output, exit: i32, code: &str) -> Output {
 fn the_commands_that_others_rely_on(mesh: &Mesh) {
     let id = unique("cli");
     let made = mesh.mesh([
-        "peers", "register", &id, "--cluster", "dev-1", "--role", "worker", "--region", "eu-west", "--zone", "a",
-        "--endpoint", "10.0.0.1:8443", "--weight", "200", "--label", "tier=gold", "--label", "k=v", "-o", "json",
+        "peers",
+        "register",
+        &id,
+        "--cluster",
+        "dev-1",
+        "--role",
+        "worker",
+        "--region",
+        "eu-west",
+        "--zone",
+        "a",
+        "--endpoint",
+        "10.0.0.1:8443",
+        "--weight",
+        "200",
+        "--label",
+        "tier=gold",
+        "--label",
+        "k=v",
+        "-o",
+        "json",
     ]);
     let made = made.ok().unwrap().json().unwrap();
-    assert_eq!((&made["id"], &made["status"], &made["weight"]), (&json!(id), &json!("ACTIVE"), &json!(200)));
+    assert_eq!(
+        (&made["id"], &made["status"], &made["weight"]),
+        (&json!(id), &json!("ACTIVE"), &json!(200))
+    );
     assert_eq!(made["labels"], json!({ "tier": "gold", "k": "v" }));
 
-    let drain = ["peers", "drain", &id, "--reason", "kernel", "--ticket", "CHG-1", "--yes", "--wait", "--timeout", "20s"];
+    let drain = [
+        "peers",
+        "drain",
+        &id,
+        "--reason",
+        "kernel",
+        "--ticket",
+        "CHG-1",
+        "--yes",
+        "--wait",
+        "--timeout",
+        "20s",
+    ];
     mesh.mesh(drain).ok().unwrap();
-    let drained = mesh.mesh(["peers", "get", &id, "-o", "json"]).ok().unwrap().json().unwrap();
+    let drained = mesh
+        .mesh(["peers", "get", &id, "-o", "json"])
+        .ok()
+        .unwrap()
+        .json()
+        .unwrap();
     assert_eq!(drained["status"], "DRAINED");
     mesh.mesh(["peers", "undrain", &id, "--reason", "done"]).ok().unwrap();
     mesh.mesh(["peers", "cordon", &id]).ok().unwrap();
@@ -82,15 +121,43 @@ fn the_commands_that_others_rely_on(mesh: &Mesh) {
 
     let status = mesh.mesh(["status", "-o", "json"]).ok().unwrap().json().unwrap();
     let leader = status["leader"]["id"].as_u64().unwrap();
-    let nodes: Vec<u64> = status["nodes"].as_array().unwrap().iter().map(|node| node["id"].as_u64().unwrap()).collect();
+    let nodes: Vec<u64> = status["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|node| node["id"].as_u64().unwrap())
+        .collect();
     assert!(nodes.contains(&leader) && nodes.len() == 3, "{status}");
-    assert!(status["revision"].as_u64().unwrap() > 0 && status["epoch"] == 1, "{status}");
+    assert!(
+        status["revision"].as_u64().unwrap() > 0 && status["epoch"] == 1,
+        "{status}"
+    );
     let told = mesh.mesh(["status"]).ok().unwrap().stdout;
     assert!(told.contains(&mesh.info().mesh) && told.contains("leader"), "{told}");
 
-    let list = mesh.mesh(["audit", "list", "--target", &format!("peer/{id}"), "-o", "json"]).ok().unwrap().json().unwrap();
-    let actions: Vec<&str> = list["items"].as_array().unwrap().iter().map(|item| item["action"].as_str().unwrap()).collect();
-    assert_eq!(actions, ["peers.uncordon", "peers.cordon", "peers.undrain", "peers.drain", "peers.register"], "newest first");
+    let list = mesh
+        .mesh(["audit", "list", "--target", &format!("peer/{id}"), "-o", "json"])
+        .ok()
+        .unwrap()
+        .json()
+        .unwrap();
+    let actions: Vec<&str> = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["action"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        actions,
+        [
+            "peers.uncordon",
+            "peers.cordon",
+            "peers.undrain",
+            "peers.drain",
+            "peers.register"
+        ],
+        "newest first"
+    );
     mesh.mesh(["peers", "deregister", &id, "--yes"]).ok().unwrap();
     mesh.mesh(["peers", "get", &id]).expect_code(1).unwrap();
 }
@@ -103,22 +170,51 @@ fn json_is_the_answer_unchanged(mesh: &Mesh) {
     let same = |arguments: &[&str], expected: Value| {
         let mut arguments = arguments.to_vec();
         arguments.extend(["-o", "json"]);
-        assert_eq!(mesh.mesh(&arguments).ok().unwrap().json().unwrap(), expected, "{arguments:?}");
+        assert_eq!(
+            mesh.mesh(&arguments).ok().unwrap().json().unwrap(),
+            expected,
+            "{arguments:?}"
+        );
         arguments.truncate(arguments.len() - 2);
         arguments.push("--json");
-        assert_eq!(mesh.mesh(&arguments).ok().unwrap().json().unwrap(), expected, "{arguments:?}");
+        assert_eq!(
+            mesh.mesh(&arguments).ok().unwrap().json().unwrap(),
+            expected,
+            "{arguments:?}"
+        );
     };
-    same(&["peers", "get", &id], at.call("GetPeer", json!({ "id": id })).ok().json);
-    let operation = at.call("DrainPeer", json!({ "id": id })).ok().str("operation").to_owned();
+    same(
+        &["peers", "get", &id],
+        at.call("GetPeer", json!({ "id": id })).ok().json,
+    );
+    let operation = at
+        .call("DrainPeer", json!({ "id": id }))
+        .ok()
+        .str("operation")
+        .to_owned();
     finished(mesh, &operation);
-    same(&["operations", "get", &operation], at.call("GetOperation", json!({ "id": operation })).ok().json);
-    let list = mesh.mesh(["operations", "list", "--target", &format!("peer/{id}"), "-o", "json"]).ok().unwrap().json().unwrap();
-    let rest = at.call("ListOperations", json!({ "target": format!("peer/{id}") })).ok().json;
+    same(
+        &["operations", "get", &operation],
+        at.call("GetOperation", json!({ "id": operation })).ok().json,
+    );
+    let list = mesh
+        .mesh(["operations", "list", "--target", &format!("peer/{id}"), "-o", "json"])
+        .ok()
+        .unwrap()
+        .json()
+        .unwrap();
+    let rest = at
+        .call("ListOperations", json!({ "target": format!("peer/{id}") }))
+        .ok()
+        .json;
     assert_eq!(list["items"], rest["items"]);
     let names = |json: &Value| json.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&list), names(&rest));
     let members = |json: Value| names(&json);
-    assert_eq!(members(mesh.mesh(["status", "-o", "json"]).ok().unwrap().json().unwrap()), members(at.call("GetStatus", json!({})).ok().json));
+    assert_eq!(
+        members(mesh.mesh(["status", "-o", "json"]).ok().unwrap().json().unwrap()),
+        members(at.call("GetStatus", json!({})).ok().json)
+    );
 }
 
 fn every_output_format_shows_a_peer(mesh: &Mesh) {
@@ -136,15 +232,32 @@ fn every_output_format_shows_a_peer(mesh: &Mesh) {
         }
     }
     let lines = mesh.mesh(["peers", "list", "-o", "jsonl"]).ok().unwrap().stdout;
-    assert!(lines.lines().all(|line| serde_json::from_str::<Value>(line).is_ok_and(|peer| peer["id"].is_string())), "{lines}");
-    assert_eq!(mesh.mesh(["peers", "get", &id, "-o", "name"]).ok().unwrap().stdout, format!("peer/{id}\n"));
-    assert!(mesh.mesh(["peers", "list", "-o", "table"]).ok().unwrap().stdout.contains("active"), "tables print lower case");
+    assert!(
+        lines
+            .lines()
+            .all(|line| serde_json::from_str::<Value>(line).is_ok_and(|peer| peer["id"].is_string())),
+        "{lines}"
+    );
+    assert_eq!(
+        mesh.mesh(["peers", "get", &id, "-o", "name"]).ok().unwrap().stdout,
+        format!("peer/{id}\n")
+    );
+    assert!(
+        mesh.mesh(["peers", "list", "-o", "table"])
+            .ok()
+            .unwrap()
+            .stdout
+            .contains("active"),
+        "tables print lower case"
+    );
 }
 
 fn labels_are_set_and_removed(mesh: &Mesh) {
     let id = unique("labelled");
     register(mesh, &id);
-    mesh.mesh(["peers", "label", &id, "a=1", "b=2", "--reason", "r"]).ok().unwrap();
+    mesh.mesh(["peers", "label", &id, "a=1", "b=2", "--reason", "r"])
+        .ok()
+        .unwrap();
     let labels = |mesh: &Mesh| admin(mesh).call("GetPeer", json!({ "id": id })).ok().json["labels"].clone();
     assert_eq!(labels(mesh), json!({ "a": "1", "b": "2" }));
     mesh.mesh(["peers", "label", &id, "a-", "b=3"]).ok().unwrap();
@@ -157,24 +270,52 @@ fn operations_are_listed_watched_and_cancelled(mesh: &Mesh) {
     let id = unique("operated");
     register(mesh, &id);
     let operation = |id: &str| {
-        let drained = mesh.mesh(["peers", "drain", id, "--yes", "-o", "json"]).ok().unwrap().json().unwrap();
+        let drained = mesh
+            .mesh(["peers", "drain", id, "--yes", "-o", "json"])
+            .ok()
+            .unwrap()
+            .json()
+            .unwrap();
         drained["operation"].as_str().unwrap().to_owned()
     };
     let first = operation(&id);
-    let running = mesh.mesh(["operations", "list", "--state", "running", "-o", "name"]).ok().unwrap().stdout;
+    let running = mesh
+        .mesh(["operations", "list", "--state", "running", "-o", "name"])
+        .ok()
+        .unwrap()
+        .stdout;
     assert!(running.contains(&first), "{running}");
-    let watched = mesh.mesh(["operations", "watch", &first, "-o", "jsonl"]).ok().unwrap().stdout;
-    let versions: Vec<Value> = watched.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let watched = mesh
+        .mesh(["operations", "watch", &first, "-o", "jsonl"])
+        .ok()
+        .unwrap()
+        .stdout;
+    let versions: Vec<Value> = watched
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(versions.last().unwrap()["state"], "SUCCEEDED", "{watched}");
-    assert!(versions.len() >= 2 && versions.windows(2).all(|two| two[0]["version"].as_u64() < two[1]["version"].as_u64()), "{watched}");
+    assert!(
+        versions.len() >= 2
+            && versions
+                .windows(2)
+                .all(|two| two[0]["version"].as_u64() < two[1]["version"].as_u64()),
+        "{watched}"
+    );
     mesh.mesh(["operations", "get", &first]).ok().unwrap();
     mesh.mesh(["peers", "undrain", &id]).ok().unwrap();
 
     let second = operation(&id);
-    mesh.mesh(["operations", "cancel", &second, "--reason", "enough", "--yes"]).ok().unwrap();
+    mesh.mesh(["operations", "cancel", &second, "--reason", "enough", "--yes"])
+        .ok()
+        .unwrap();
     let refused = mesh.mesh(["operations", "watch", &second]).expect_code(1).unwrap();
     assert!(refused.stderr.contains("operation_cancelled"), "{refused:?}");
-    fails(mesh.mesh(["operations", "cancel", &second, "--yes"]), 6, "operation_finished");
+    fails(
+        mesh.mesh(["operations", "cancel", &second, "--yes"]),
+        6,
+        "operation_finished",
+    );
 }
 
 /// Ctrl-C detaches, says so, and the operation goes on.
@@ -183,18 +324,29 @@ fn an_interrupted_watch_only_detaches(mesh: &Mesh) {
     register(mesh, &id);
     let said = mesh.scratch().join(unique("said"));
     let mut command = mesh.programs().command("mesh");
-    command.args(["peers", "drain", &id, "--yes", "--wait", "--timeout", "30s"]).env("MESH_CONTEXT", mesh.context("admin"));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&said).unwrap());
+    command
+        .args(["peers", "drain", &id, "--yes", "--wait", "--timeout", "30s"])
+        .env("MESH_CONTEXT", mesh.context("admin"));
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(File::create(&said).unwrap());
     let mut draining = Running::start(command).unwrap();
     let at = admin(mesh);
     let status = || at.call("GetPeer", json!({ "id": id })).ok().str("status").to_owned();
     wait_until(SOON, "the drain", || status() != "ACTIVE").unwrap();
     // It has its answer once it says which operation it follows.
-    wait_until(SOON, "the wait", || fs::read_to_string(&said).unwrap().contains("operation")).unwrap();
+    wait_until(SOON, "the wait", || {
+        fs::read_to_string(&said).unwrap().contains("operation")
+    })
+    .unwrap();
     draining.signal(Signal::INT).unwrap();
     assert_eq!(draining.wait(SOON).unwrap().code(), Some(130));
     let said = fs::read_to_string(&said).unwrap();
-    assert!(said.contains("detached") && said.contains("mesh operations watch"), "{said}");
+    assert!(
+        said.contains("detached") && said.contains("mesh operations watch"),
+        "{said}"
+    );
     wait_until(SOON, "the end of the drain", || status() == "DRAINED").unwrap();
 }
 
@@ -209,10 +361,16 @@ fn who_may_do_what(mesh: &Mesh) {
         ("operate", "peers.deregister", false),
         ("admin", "members.remove", true),
     ] {
-        let answer = mesh.mesh_as(who, ["auth", "can-i", what, "-o", "json"]).expect_code(i32::from(!may)).unwrap();
+        let answer = mesh
+            .mesh_as(who, ["auth", "can-i", what, "-o", "json"])
+            .expect_code(i32::from(!may))
+            .unwrap();
         let json = answer.json().unwrap();
         assert_eq!(json["allowed"], may, "{who} {what}");
-        assert!(may || answer.stderr.contains(json["needed"].as_str().unwrap()), "{answer:?}");
+        assert!(
+            may || answer.stderr.contains(json["needed"].as_str().unwrap()),
+            "{answer:?}"
+        );
     }
     fails(mesh.mesh(["auth", "can-i", "peers.explode"]), 2, "invalid_argument");
 }
@@ -226,13 +384,31 @@ fn the_context_says_where_each_value_comes_from(mesh: &Mesh) {
     let api = mesh.node(2).unwrap().api.clone();
     let plain = show(&[], &[]);
     let file = mesh.context("admin");
-    assert!(plain["endpoints"]["origin"].as_str().unwrap().starts_with(file.to_str().unwrap()), "{plain}");
+    assert!(
+        plain["endpoints"]["origin"]
+            .as_str()
+            .unwrap()
+            .starts_with(file.to_str().unwrap()),
+        "{plain}"
+    );
     assert_eq!(plain["transport"], json!({ "value": "auto", "origin": "default" }));
     let by_env = show(&[], &[("MESH_ENDPOINTS", &api), ("MESH_TIMEOUT", "7s")]);
-    assert_eq!(by_env["endpoints"], json!({ "value": [api], "origin": "env MESH_ENDPOINTS" }));
-    assert_eq!(by_env["timeout"], json!({ "value": "7s", "origin": "env MESH_TIMEOUT" }));
-    let by_flag = show(&["--endpoints", &api, "--request-timeout", "3s"], &[("MESH_ENDPOINTS", "https://127.0.0.1:1"), ("MESH_TIMEOUT", "7s")]);
-    assert_eq!(by_flag["endpoints"], json!({ "value": [api], "origin": "flag --endpoints" }));
+    assert_eq!(
+        by_env["endpoints"],
+        json!({ "value": [api], "origin": "env MESH_ENDPOINTS" })
+    );
+    assert_eq!(
+        by_env["timeout"],
+        json!({ "value": "7s", "origin": "env MESH_TIMEOUT" })
+    );
+    let by_flag = show(
+        &["--endpoints", &api, "--request-timeout", "3s"],
+        &[("MESH_ENDPOINTS", "https://127.0.0.1:1"), ("MESH_TIMEOUT", "7s")],
+    );
+    assert_eq!(
+        by_flag["endpoints"],
+        json!({ "value": [api], "origin": "flag --endpoints" })
+    );
     assert_eq!(by_flag["timeout"]["origin"], "flag --request-timeout");
     let table = mesh.mesh(["context", "show", "--show-origin"]).ok().unwrap().stdout;
     assert!(table.contains("origin") || table.contains("ORIGIN"), "{table}");
@@ -250,7 +426,10 @@ fn a_token_is_never_shown(mesh: &Mesh) {
     ] {
         for environment in [vec![], vec![("MESH_TOKEN", token.as_str())]] as [Vec<(&str, &str)>; 2] {
             let said = run(mesh, &arguments, &environment);
-            assert!(!said.stdout.contains(secret) && !said.stderr.contains(secret), "{arguments:?}");
+            assert!(
+                !said.stdout.contains(secret) && !said.stderr.contains(secret),
+                "{arguments:?}"
+            );
         }
     }
     // No flag takes a token's value: it would be in every process list.
@@ -268,9 +447,18 @@ fn the_audit_trail_is_verified_against_a_kept_checkpoint(mesh: &Mesh) {
     });
     exported.unwrap();
     for node in mesh.ids() {
-        let verified = mesh.mesh_at(node, ["audit", "verify", "--checkpoint", kept, "-o", "json"]).unwrap();
+        let verified = mesh
+            .mesh_at(node, ["audit", "verify", "--checkpoint", kept, "-o", "json"])
+            .unwrap();
         let report = verified.ok().unwrap().json().unwrap();
-        assert_eq!((&report["verified"], &report["signaturesChecked"], &report["exportedMatched"]), (&json!(true), &json!(true), &json!(1)));
+        assert_eq!(
+            (
+                &report["verified"],
+                &report["signaturesChecked"],
+                &report["exportedMatched"]
+            ),
+            (&json!(true), &json!(true), &json!(1))
+        );
         assert_eq!(report["firstRevision"], 1, "{report}");
     }
     let good: Value = serde_json::from_str(&fs::read_to_string(kept).unwrap()).unwrap();
@@ -284,7 +472,11 @@ fn the_audit_trail_is_verified_against_a_kept_checkpoint(mesh: &Mesh) {
     let hash = good["hash"].as_str().unwrap().to_owned();
     let other = format!("{}{}", if hash.starts_with('0') { '1' } else { '0' }, &hash[1..]);
     fails(altered(&|bad| bad["hash"] = other.clone().into()), 1, "audit_broken");
-    fails(altered(&|bad| bad["revision"] = (good["revision"].as_u64().unwrap() + 1).into()), 1, "audit_broken");
+    fails(
+        altered(&|bad| bad["revision"] = (good["revision"].as_u64().unwrap() + 1).into()),
+        1,
+        "audit_broken",
+    );
     fails(altered(&|bad| bad["signature"] = "AAAA".into()), 1, "audit_broken");
     // Who may not see the trail cannot verify it.
     fails(mesh.mesh_as("read", ["audit", "verify"]), 4, "scope_missing");
@@ -294,15 +486,25 @@ fn the_audit_trail_is_verified_against_a_kept_checkpoint(mesh: &Mesh) {
 fn consent_is_never_assumed(mesh: &Mesh) {
     let id = unique("consent");
     let before = register(mesh, &id);
-    let environments: [Vec<(&str, &str)>; 3] =
-        [vec![], vec![("CI", "true")], vec![("CI", "1"), ("TERM", "dumb"), ("DEBIAN_FRONTEND", "noninteractive")]];
+    let environments: [Vec<(&str, &str)>; 3] = [
+        vec![],
+        vec![("CI", "true")],
+        vec![("CI", "1"), ("TERM", "dumb"), ("DEBIAN_FRONTEND", "noninteractive")],
+    ];
     for environment in environments {
         for command in ["drain", "deregister"] {
-            let refused = fails(run(mesh, &["peers", command, &id], &environment), 6, "confirmation_required");
+            let refused = fails(
+                run(mesh, &["peers", command, &id], &environment),
+                6,
+                "confirmation_required",
+            );
             assert!(refused.stderr.contains("--yes"), "{refused:?}");
         }
     }
-    assert_eq!(admin(mesh).call("GetPeer", json!({ "id": id })).ok().etag(), before.etag);
+    assert_eq!(
+        admin(mesh).call("GetPeer", json!({ "id": id })).ok().etag(),
+        before.etag
+    );
     // These never ask, and take the flag all the same.
     for command in ["cordon", "uncordon", "undrain"] {
         mesh.mesh(["peers", command, &id]).ok().unwrap();
@@ -315,8 +517,13 @@ fn exit_1_denied_and_not_found(mesh: &Mesh) {
     fails(mesh.mesh(["peers", "get", "nobody"]), 1, "not_found");
     fails(mesh.mesh(["peers", "cordon", "nobody"]), 1, "not_found");
     fails(mesh.mesh(["operations", "get", "op-1"]), 1, "not_found");
-    mesh.mesh_as("read", ["auth", "can-i", "peers.drain"]).expect_code(1).unwrap();
-    let problem = mesh.mesh(["peers", "get", "nobody", "-o", "json"]).expect_code(1).unwrap();
+    mesh.mesh_as("read", ["auth", "can-i", "peers.drain"])
+        .expect_code(1)
+        .unwrap();
+    let problem = mesh
+        .mesh(["peers", "get", "nobody", "-o", "json"])
+        .expect_code(1)
+        .unwrap();
     let problem: Value = serde_json::from_str(&problem.stderr).unwrap_or_else(|error| panic!("{error}: {problem:?}"));
     assert_eq!(problem["code"], "not_found");
 }
@@ -336,30 +543,64 @@ fn exit_2_usage(mesh: &Mesh) {
         assert_eq!(refused.stdout, "", "{refused:?}");
         assert!(!refused.stderr.is_empty());
     }
-    fails(mesh.mesh(["peers", "register", "UPPER", "--endpoint", "h:1"]), 2, "invalid_argument");
+    fails(
+        mesh.mesh(["peers", "register", "UPPER", "--endpoint", "h:1"]),
+        2,
+        "invalid_argument",
+    );
     fails(mesh.mesh(["peers", "label", &unique("x"), "-bad=1"]), 2, "-b");
-    fails(run(mesh, &["status"], &[("MESH_CONTEXT", "/nowhere/context.toml")]), 2, "/nowhere/context.toml");
+    fails(
+        run(mesh, &["status"], &[("MESH_CONTEXT", "/nowhere/context.toml")]),
+        2,
+        "/nowhere/context.toml",
+    );
     fails(run(mesh, &["status"], &[("MESH_OUTPUT", "xml")]), 2, "MESH_OUTPUT");
     let broken = mesh.scratch().join("broken.toml");
     fs::write(&broken, "endpoints = [\"https://h:1\"]\ncolour = \"red\"\n").unwrap();
-    let refused = fails(run(mesh, &["status", "--context", broken.to_str().unwrap()], &[]), 2, "colour");
+    let refused = fails(
+        run(mesh, &["status", "--context", broken.to_str().unwrap()], &[]),
+        2,
+        "colour",
+    );
     assert!(refused.stderr.contains("2"), "the line: {refused:?}");
 }
 
 fn exit_3_cannot_connect(mesh: &Mesh) {
     let nowhere = "https://127.0.0.1:1,https://127.0.0.1:2";
-    let refused = fails(run(mesh, &["status", "--request-timeout", "5s"], &[("MESH_ENDPOINTS", nowhere)]), 3, "unavailable");
+    let refused = fails(
+        run(
+            mesh,
+            &["status", "--request-timeout", "5s"],
+            &[("MESH_ENDPOINTS", nowhere)],
+        ),
+        3,
+        "unavailable",
+    );
     for endpoint in nowhere.split(',') {
         assert!(refused.stderr.contains(endpoint), "each that was tried: {refused:?}");
     }
     let id = unique("unreachable");
-    fails(run(mesh, &["peers", "register", &id, "--endpoint", "h:1", "--request-timeout", "5s"], &[("MESH_ENDPOINTS", nowhere)]), 3, "unavailable");
+    fails(
+        run(
+            mesh,
+            &["peers", "register", &id, "--endpoint", "h:1", "--request-timeout", "5s"],
+            &[("MESH_ENDPOINTS", nowhere)],
+        ),
+        3,
+        "unavailable",
+    );
     // One of several will do.
     let some = format!("{nowhere},{}", mesh.node(1).unwrap().api);
-    run(mesh, &["peers", "list"], &[("MESH_ENDPOINTS", &some)]).ok().unwrap();
+    run(mesh, &["peers", "list"], &[("MESH_ENDPOINTS", &some)])
+        .ok()
+        .unwrap();
     // Somebody answers, but not one that our authority vouches for.
     let (foreign, _) = super::bad_input::foreign_ca(mesh);
-    fails(run(mesh, &["status", "--ca", foreign.to_str().unwrap()], &[]), 3, "certificate");
+    fails(
+        run(mesh, &["status", "--ca", foreign.to_str().unwrap()], &[]),
+        3,
+        "certificate",
+    );
 }
 
 fn exit_4_authentication_and_scope(mesh: &Mesh) {
@@ -367,26 +608,68 @@ fn exit_4_authentication_and_scope(mesh: &Mesh) {
     register(mesh, &id);
     let refused = fails(mesh.mesh_as("read", ["peers", "cordon", &id]), 4, "scope_missing");
     assert!(refused.stderr.contains("mesh.operate"), "{refused:?}");
-    fails(mesh.mesh_as("operate", ["peers", "deregister", &id, "--yes"]), 4, "mesh.admin");
-    fails(run(mesh, &["status"], &[("MESH_TOKEN", "forged")]), 4, "unauthenticated");
+    fails(
+        mesh.mesh_as("operate", ["peers", "deregister", &id, "--yes"]),
+        4,
+        "mesh.admin",
+    );
+    fails(
+        run(mesh, &["status"], &[("MESH_TOKEN", "forged")]),
+        4,
+        "unauthenticated",
+    );
     let anonymous = mesh.scratch().join("anonymous.toml");
-    fs::write(&anonymous, format!("endpoints = [{:?}]\nca = {:?}\n", mesh.node(1).unwrap().api, mesh.info().ca)).unwrap();
-    fails(run(mesh, &["status", "--context", anonymous.to_str().unwrap()], &[]), 4, "unauthenticated");
+    fs::write(
+        &anonymous,
+        format!(
+            "endpoints = [{:?}]\nca = {:?}\n",
+            mesh.node(1).unwrap().api,
+            mesh.info().ca
+        ),
+    )
+    .unwrap();
+    fails(
+        run(mesh, &["status", "--context", anonymous.to_str().unwrap()], &[]),
+        4,
+        "unauthenticated",
+    );
 }
 
 fn exit_5_conflict(mesh: &Mesh) {
     let id = unique("conflict");
     let peer = register(mesh, &id);
-    fails(mesh.mesh(["peers", "register", &id, "--endpoint", "h:1"]), 5, "already_exists");
-    mesh.mesh(["peers", "label", &id, "a=1", "--if-match", &peer.etag]).ok().unwrap();
-    let refused = fails(mesh.mesh(["peers", "label", &id, "a=2", "--if-match", &peer.etag]), 5, "etag_mismatch");
+    fails(
+        mesh.mesh(["peers", "register", &id, "--endpoint", "h:1"]),
+        5,
+        "already_exists",
+    );
+    mesh.mesh(["peers", "label", &id, "a=1", "--if-match", &peer.etag])
+        .ok()
+        .unwrap();
+    let refused = fails(
+        mesh.mesh(["peers", "label", &id, "a=2", "--if-match", &peer.etag]),
+        5,
+        "etag_mismatch",
+    );
     let current = admin(mesh).call("GetPeer", json!({ "id": id })).ok();
     assert!(refused.stderr.contains(current.etag()), "the current one: {refused:?}");
-    fails(mesh.mesh(["peers", "label", &id, "a=2", "--if-revision", "1"]), 5, "revision_mismatch");
+    fails(
+        mesh.mesh(["peers", "label", &id, "a=2", "--if-revision", "1"]),
+        5,
+        "revision_mismatch",
+    );
     let key = unique("key");
-    mesh.mesh(["peers", "label", &id, "a=3", "--idempotency-key", &key]).ok().unwrap();
-    mesh.mesh(["peers", "label", &id, "a=3", "--idempotency-key", &key]).ok().unwrap();
-    fails(mesh.mesh(["peers", "label", &id, "a=4", "--idempotency-key", &key]), 5, "idempotency_key_reused");
+    mesh.mesh(["peers", "label", &id, "a=3", "--idempotency-key", &key])
+        .ok()
+        .unwrap();
+    mesh.mesh(["peers", "label", &id, "a=3", "--idempotency-key", &key])
+        .ok()
+        .unwrap();
+    fails(
+        mesh.mesh(["peers", "label", &id, "a=4", "--idempotency-key", &key]),
+        5,
+        "idempotency_key_reused",
+    );
 }
 
 fn exit_6_precondition(mesh: &Mesh) {
@@ -394,7 +677,10 @@ fn exit_6_precondition(mesh: &Mesh) {
     register(mesh, &id);
     mesh.mesh(["peers", "drain", &id, "--yes"]).ok().unwrap();
     let refused = fails(mesh.mesh(["peers", "uncordon", &id]), 6, "peer_draining");
-    assert!(refused.stderr.contains(&format!("mesh peers undrain {id}")), "{refused:?}");
+    assert!(
+        refused.stderr.contains(&format!("mesh peers undrain {id}")),
+        "{refused:?}"
+    );
     fails(mesh.mesh(["peers", "drain", &id]), 6, "confirmation_required");
 }
 
@@ -403,7 +689,10 @@ fn exit_7_timeout(mesh: &Mesh) {
     register(mesh, &id);
     let arguments = ["peers", "drain", &id, "--yes", "--wait", "--timeout", "500ms"];
     let refused = fails(mesh.mesh(arguments), 7, "deadline_exceeded");
-    assert!(refused.stderr.contains("mesh operations watch"), "how to go on: {refused:?}");
+    assert!(
+        refused.stderr.contains("mesh operations watch"),
+        "how to go on: {refused:?}"
+    );
     let at = caller(mesh, leader(mesh), Wire::H2, "read");
     let status = || at.call("GetPeer", json!({ "id": id })).ok().str("status").to_owned();
     wait_until(SOON, "the drain that nobody waits for", || status() == "DRAINED").unwrap();
@@ -443,7 +732,10 @@ fn without_a_quorum() {
         assert_eq!(refused.stdout, "");
     }
     let local = caller(&mesh, survivor, Wire::H2, "read").with("mesh-consistency", "local");
-    assert_eq!(local.call("GetPeer", json!({ "id": "p1" })).ok().str("status"), "ACTIVE");
+    assert_eq!(
+        local.call("GetPeer", json!({ "id": "p1" })).ok().str("status"),
+        "ACTIVE"
+    );
     assert_eq!(local.clone().without("authorization").get("/livez").status, 200);
     wait_until(SOON, "readyz to say no", || local.get("/readyz").status == 503).unwrap();
 

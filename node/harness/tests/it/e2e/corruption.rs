@@ -106,9 +106,17 @@ fn damages(data: &Path) -> Vec<(PathBuf, Damage)> {
     }
     for store in ["state", "log"] {
         let tables = named(data, store, |name| name.ends_with(".sst"));
-        assert!(!tables.is_empty(), "{store} has no tables; it holds {:?}", named(data, store, |_| true));
+        assert!(
+            !tables.is_empty(),
+            "{store} has no tables; it holds {:?}",
+            named(data, store, |_| true)
+        );
         for table in tables {
-            damages.extend([(table.clone(), Damage::Flip), (table.clone(), Damage::FlipAt(1)), (table, Damage::Halve)]);
+            damages.extend([
+                (table.clone(), Damage::Flip),
+                (table.clone(), Damage::FlipAt(1)),
+                (table, Damage::Halve),
+            ]);
         }
         for manifest in named(data, store, |name| name.starts_with("MANIFEST")) {
             damages.extend([(manifest.clone(), Damage::Flip), (manifest, Damage::Empty)]);
@@ -116,7 +124,11 @@ fn damages(data: &Path) -> Vec<(PathBuf, Damage)> {
         damages.push((Path::new(store).join("CURRENT"), Damage::Empty));
     }
     let logs = written(data);
-    assert!(!logs.is_empty(), "no write-ahead log; {:?}", named(data, "log", |_| true));
+    assert!(
+        !logs.is_empty(),
+        "no write-ahead log; {:?}",
+        named(data, "log", |_| true)
+    );
     for log in logs {
         damages.extend([(log.clone(), Damage::FlipAt(10)), (log, Damage::Flip)]);
     }
@@ -125,15 +137,23 @@ fn damages(data: &Path) -> Vec<(PathBuf, Damage)> {
 
 fn named(data: &Path, store: &str, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let entries = fs::read_dir(data.join(store)).unwrap();
-    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
-    names.into_iter().filter(|name| wanted(name)).map(|name| Path::new(store).join(name)).collect()
+    names
+        .into_iter()
+        .filter(|name| wanted(name))
+        .map(|name| Path::new(store).join(name))
+        .collect()
 }
 
 /// Write-ahead logs that hold something.
 fn written(data: &Path) -> Vec<PathBuf> {
     let logs = named(data, "log", |name| name.ends_with(".log"));
-    logs.into_iter().filter(|log| fs::metadata(data.join(log)).unwrap().len() > 0).collect()
+    logs.into_iter()
+        .filter(|log| fs::metadata(data.join(log)).unwrap().len() > 0)
+        .collect()
 }
 
 /// The node ends with code 4 and says what is damaged.
@@ -174,13 +194,21 @@ fn torn_tail(mesh: &mut Mesh, kept: &Path, data: &Path) {
 
 #[test]
 fn a_directory_in_use_and_a_foreign_one_are_refused() {
-    let mut mesh = Mesh::start(Options { nodes: 1, ..Options::default() }).unwrap();
+    let mut mesh = Mesh::start(Options {
+        nodes: 1,
+        ..Options::default()
+    })
+    .unwrap();
     register(&mesh, "p1");
     let node = mesh.node(1).unwrap().clone();
     let run = |mesh: &Mesh, config: &Path| mesh.programs().node(["--config", config.to_str().unwrap()]);
     let busy = run(&mesh, &node.config).expect_code(3).unwrap();
     assert!(busy.stderr.contains(node.data.to_str().unwrap()), "{}", busy.stderr);
-    assert!(busy.stderr.contains(&format!("process {}", node.pid)), "{}", busy.stderr);
+    assert!(
+        busy.stderr.contains(&format!("process {}", node.pid)),
+        "{}",
+        busy.stderr
+    );
     // It is as it was for the one that has it.
     mesh.mesh(["peers", "get", "p1"]).ok().unwrap();
 
@@ -190,7 +218,11 @@ fn a_directory_in_use_and_a_foreign_one_are_refused() {
     let before = fs::read(node.data.join("IDENTITY")).unwrap();
     for (what, from, to) in [
         ("mesh", format!("\"{}\"", mesh.info().mesh), "\"other-mesh\"".to_owned()),
-        ("cluster", format!("\"{}\"", mesh.info().clusters[0].id), "\"other-cluster\"".to_owned()),
+        (
+            "cluster",
+            format!("\"{}\"", mesh.info().clusters[0].id),
+            "\"other-cluster\"".to_owned(),
+        ),
     ] {
         assert!(config.contains(&from), "{config}");
         let other = mesh.scratch().join(format!("{what}.toml"));
@@ -200,14 +232,34 @@ fn a_directory_in_use_and_a_foreign_one_are_refused() {
         assert!(matches!(refused.code, Some(2 | 3)), "{what}: {refused:?}");
         assert!(refused.stderr.contains("other-"), "{what}: {refused:?}");
     }
-    let second = Mesh::start(Options { nodes: 1, ..Options::default() }).unwrap();
+    let second = Mesh::start(Options {
+        nodes: 1,
+        ..Options::default()
+    })
+    .unwrap();
     let foreign = second.node(1).unwrap().config.clone();
     let arguments = ["--config", foreign.to_str().unwrap()];
     let variables = [("MESHKIT_NODE__DATA_DIR", node.data.as_os_str())];
-    let refused = mesh.programs().run("meshkit-node", arguments, &variables, mesh.scratch()).expect_code(3).unwrap();
-    assert!(refused.stderr.contains(&mesh.info().mesh), "whose it is: {}", refused.stderr);
-    assert_eq!(fs::read(node.data.join("IDENTITY")).unwrap(), before, "nothing was changed");
-    let twice = mesh.programs().node(["init", "--config", node.config.to_str().unwrap()]).expect_code(3).unwrap();
+    let refused = mesh
+        .programs()
+        .run("meshkit-node", arguments, &variables, mesh.scratch())
+        .expect_code(3)
+        .unwrap();
+    assert!(
+        refused.stderr.contains(&mesh.info().mesh),
+        "whose it is: {}",
+        refused.stderr
+    );
+    assert_eq!(
+        fs::read(node.data.join("IDENTITY")).unwrap(),
+        before,
+        "nothing was changed"
+    );
+    let twice = mesh
+        .programs()
+        .node(["init", "--config", node.config.to_str().unwrap()])
+        .expect_code(3)
+        .unwrap();
     assert!(twice.stderr.contains("already"), "{}", twice.stderr);
 
     mesh.restart(1).unwrap();
@@ -223,7 +275,12 @@ fn write(mesh: &Mesh, id: &str) {
     let sdk = client(mesh, "operate");
     for n in 0..60 {
         let labels = [(format!("n-{n}"), "x".repeat(200))].into();
-        wait(sdk.patch_peer(PatchPeerRequest { id: id.to_owned(), labels, ..Default::default() })).unwrap();
+        wait(sdk.patch_peer(PatchPeerRequest {
+            id: id.to_owned(),
+            labels,
+            ..Default::default()
+        }))
+        .unwrap();
     }
     agreed(mesh);
 }

@@ -4,7 +4,12 @@
 //! against a mesh with the peers that they speak of. What builds or checks the tree is left to `./check`; a line that
 //! no rule here covers fails the test, so that no document can promise what nobody tries.
 
-use std::{ffi::OsStr, fs, path::{Path, PathBuf}, process::Stdio};
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use node_harness::{Mesh, Options, Output};
 use serde_json::Value;
@@ -18,13 +23,21 @@ use super::{
 const LEFT_TO_CHECK: [&str; 5] = ["./demo", "./check", ". scripts/setup.sh", "cargo ", "export "];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .to_owned()
 }
 
 fn documents() -> Vec<PathBuf> {
     let mut found = vec![root().join("README.md"), root().join("docs/adding-a-command.md")];
     let runbooks = fs::read_dir(root().join("docs/runbooks")).unwrap();
-    found.extend(runbooks.map(|entry| entry.unwrap().path()).filter(|path| path.extension() == Some(OsStr::new("md"))));
+    found.extend(
+        runbooks
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension() == Some(OsStr::new("md"))),
+    );
     found.sort();
     found
 }
@@ -77,7 +90,10 @@ fn every_command_in_the_documents_works() {
             run += usize::from(runs(&mesh, &name, &command));
         }
     }
-    assert!(run >= 15, "only {run} commands were found: has the form of the blocks changed?");
+    assert!(
+        run >= 15,
+        "only {run} commands were found: has the form of the blocks changed?"
+    );
     mesh.stop().unwrap();
 }
 
@@ -91,16 +107,24 @@ fn runs(mesh: &Mesh, document: &str, command: &str) -> bool {
         return true;
     }
     assert!(command.contains("mesh "), "{document}: `{command}` is run by no test");
-    assert!(!command.contains('…') && !command.contains("..."), "{document}: `{command}` cannot be typed");
+    assert!(
+        !command.contains('…') && !command.contains("..."),
+        "{document}: `{command}` cannot be typed"
+    );
     let output = shell(mesh, command);
     // What asks is refused here, where nobody can answer; then it is answered.
     if output.code == Some(6) && output.stderr.contains("--yes") {
         assert!(!command.contains("--yes"), "{document}: {output:?}");
-        shell(mesh, &format!("{command} --yes")).ok().unwrap_or_else(|error| panic!("{document}: {error}"));
+        shell(mesh, &format!("{command} --yes"))
+            .ok()
+            .unwrap_or_else(|error| panic!("{document}: {error}"));
         return true;
     }
     let output = output.ok().unwrap_or_else(|error| panic!("{document}: {error}"));
-    assert!(!output.stdout.trim().is_empty(), "{document}: `{command}` shows nothing");
+    assert!(
+        !output.stdout.trim().is_empty(),
+        "{document}: `{command}` shows nothing"
+    );
     true
 }
 
@@ -119,11 +143,21 @@ fn shell(mesh: &Mesh, command: &str) -> Output {
         line = line.replace(&format!("https://HOST{node}:7401"), &mesh.node(node).unwrap().api);
     }
     script.push_str(&line);
-    let path = std::env::join_paths([mesh.programs().path("mesh").parent().unwrap(), Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
+    let path = std::env::join_paths([
+        mesh.programs().path("mesh").parent().unwrap(),
+        Path::new("/usr/bin"),
+        Path::new("/bin"),
+    ])
+    .unwrap();
     let file = mesh.scratch().join("typed.sh");
     fs::write(&file, &script).unwrap();
     let mut shell = std::process::Command::new("sh");
-    shell.arg(&file).env_clear().env("PATH", path).env("NO_COLOR", "1").env("MESH_CONTEXT", mesh.context("admin"));
+    shell
+        .arg(&file)
+        .env_clear()
+        .env("PATH", path)
+        .env("NO_COLOR", "1")
+        .env("MESH_CONTEXT", mesh.context("admin"));
     shell.stdin(Stdio::null()).current_dir(mesh.scratch());
     let done = shell.output().unwrap();
     let output = Output {
@@ -133,11 +167,16 @@ fn shell(mesh: &Mesh, command: &str) -> Output {
         code: done.status.code(),
     };
     if let Some((_, asked)) = command.split_once("jq ") {
-        let first = serde_json::Deserializer::from_str(&output.stdout).into_iter::<Value>().next();
+        let first = serde_json::Deserializer::from_str(&output.stdout)
+            .into_iter::<Value>()
+            .next();
         let json = first.unwrap().unwrap();
         let asked = asked.split(['\'', '"']).nth(1).unwrap_or_default();
         for member in asked.split(',').map(|member| member.trim().trim_start_matches('.')) {
-            assert!(json.get(member).is_some(), "`{command}`: there is no {member} in {json}");
+            assert!(
+                json.get(member).is_some(),
+                "`{command}`: there is no {member} in {json}"
+            );
         }
     }
     output
@@ -146,22 +185,40 @@ fn shell(mesh: &Mesh, command: &str) -> Output {
 /// Sends what a `curl` line says, without needing curl.
 fn curl(mesh: &Mesh, document: &str, command: &str) {
     let words = words(command);
-    let value = |flag: &str| words.iter().position(|word| word == flag).map(|at| words[at + 1].clone());
-    let url = words.iter().find(|word| word.starts_with("https://")).unwrap_or_else(|| panic!("{document}: {command}"));
+    let value = |flag: &str| {
+        words
+            .iter()
+            .position(|word| word == flag)
+            .map(|at| words[at + 1].clone())
+    };
+    let url = words
+        .iter()
+        .find(|word| word.starts_with("https://"))
+        .unwrap_or_else(|| panic!("{document}: {command}"));
     let path = url.splitn(4, '/').nth(3).map(|path| format!("/{path}")).unwrap();
     let follower = super::world::follower(mesh);
     let mut at = caller(mesh, follower, Wire::H2, "admin");
     for (at_word, word) in words.iter().enumerate().filter(|(_, word)| *word == "-H") {
-        let (name, text) = words[at_word + 1].split_once(": ").unwrap_or_else(|| panic!("{document}: {word}"));
+        let (name, text) = words[at_word + 1]
+            .split_once(": ")
+            .unwrap_or_else(|| panic!("{document}: {word}"));
         if name.eq_ignore_ascii_case("authorization") {
             assert_eq!(text, "Bearer $TOKEN", "{document}: {command}");
         } else {
-            at.headers.insert(http::HeaderName::try_from(name.to_lowercase()).unwrap(), text.parse().unwrap());
+            at.headers.insert(
+                http::HeaderName::try_from(name.to_lowercase()).unwrap(),
+                text.parse().unwrap(),
+            );
         }
     }
     assert!(value("--cacert").is_some(), "{document}: {command} trusts anybody");
     let reply = match value("--json") {
-        Some(body) => at.raw(&value("-X").unwrap_or_else(|| "POST".to_owned()), &path, "application/json", body),
+        Some(body) => at.raw(
+            &value("-X").unwrap_or_else(|| "POST".to_owned()),
+            &path,
+            "application/json",
+            body,
+        ),
         None => at.raw(&value("-X").unwrap_or_else(|| "GET".to_owned()), &path, "", ""),
     };
     reply.ok();
@@ -192,13 +249,23 @@ fn words(line: &str) -> Vec<String> {
 fn the_guide_names_files_that_exist() {
     let text = fs::read_to_string(root().join("docs/adding-a-command.md")).unwrap();
     let mut named = 0;
-    for path in text.split('`').skip(1).step_by(2).filter(|word| word.contains('/') && word.contains('.')) {
-        let is_file = [".rs", ".md", ".proto", ".toml", ".txt"].iter().any(|end| path.ends_with(end));
+    for path in text
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| word.contains('/') && word.contains('.'))
+    {
+        let is_file = [".rs", ".md", ".proto", ".toml", ".txt"]
+            .iter()
+            .any(|end| path.ends_with(end));
         if !is_file || path.contains("retire") || path.contains('<') {
             continue;
         }
         named += 1;
-        assert!(root().join(path).exists(), "docs/adding-a-command.md names {path}, which is not there");
+        assert!(
+            root().join(path).exists(),
+            "docs/adding-a-command.md names {path}, which is not there"
+        );
     }
     assert!(named >= 5, "only {named} files are named");
 }

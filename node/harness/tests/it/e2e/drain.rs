@@ -28,15 +28,34 @@ fn the_cli_drains_through_any_node(mesh: &Mesh) {
         let id = unique("drained");
         register(mesh, &id);
         let arguments = [
-            "peers", "drain", &id, "--reason", "kernel update", "--ticket", "CHG-7", "--yes", "--wait", "--timeout", "20s",
-            "-o", "json",
+            "peers",
+            "drain",
+            &id,
+            "--reason",
+            "kernel update",
+            "--ticket",
+            "CHG-7",
+            "--yes",
+            "--wait",
+            "--timeout",
+            "20s",
+            "-o",
+            "json",
         ];
         mesh.mesh_at(node, arguments).unwrap().ok().unwrap();
-        let drained = caller(mesh, node, Wire::H2, "read").call("GetPeer", json!({ "id": id })).ok();
+        let drained = caller(mesh, node, Wire::H2, "read")
+            .call("GetPeer", json!({ "id": id }))
+            .ok();
         assert_eq!(drained.str("status"), "DRAINED");
         let target = format!("peer/{id}");
-        let record = audit(mesh).into_iter().find(|record| record.action == "peers.drain" && record.target == target).unwrap();
-        assert_eq!((record.reason.as_str(), record.ticket.as_str(), record.actor.as_str()), ("kernel update", "CHG-7", "dev-admin"));
+        let record = audit(mesh)
+            .into_iter()
+            .find(|record| record.action == "peers.drain" && record.target == target)
+            .unwrap();
+        assert_eq!(
+            (record.reason.as_str(), record.ticket.as_str(), record.actor.as_str()),
+            ("kernel update", "CHG-7", "dev-admin")
+        );
     }
 }
 
@@ -50,21 +69,40 @@ fn a_cancelled_drain_is_unwound(mesh: &Mesh) {
             if cordoned {
                 at.call("CordonPeer", json!({ "id": id })).ok();
             }
-            let operation = at.call("DrainPeer", json!({ "id": id })).ok().str("operation").to_owned();
-            let (rpc, target) = if by_operation { ("CancelOperation", &operation) } else { ("UndrainPeer", &id) };
+            let operation = at
+                .call("DrainPeer", json!({ "id": id }))
+                .ok()
+                .str("operation")
+                .to_owned();
+            let (rpc, target) = if by_operation {
+                ("CancelOperation", &operation)
+            } else {
+                ("UndrainPeer", &id)
+            };
             at.call(rpc, json!({ "id": target, "reason": "not now" })).ok();
             let ended = finished(mesh, &operation);
             assert_eq!(ended.state(), operation::State::Cancelled);
             let phases: Vec<_> = ended.steps.iter().map(operation::Step::phase).collect();
             use operation::step::Phase;
-            assert_eq!(phases, [Phase::Done, Phase::Skipped, Phase::Skipped], "the first step is the drain's own command");
+            assert_eq!(
+                phases,
+                [Phase::Done, Phase::Skipped, Phase::Skipped],
+                "the first step is the drain's own command"
+            );
             assert!(ended.detail.contains("dev-admin"), "{ended:?}");
             let peer = at.call("GetPeer", json!({ "id": id })).ok();
             let before = if cordoned { "CORDONED" } else { "ACTIVE" };
             assert_eq!((peer.str("status"), peer.str("operation")), (before, ""), "{peer:?}");
-            let action = if by_operation { "operations.cancel" } else { "peers.undrain" };
+            let action = if by_operation {
+                "operations.cancel"
+            } else {
+                "peers.undrain"
+            };
             let record = audit(mesh).into_iter().rfind(|record| record.action == action).unwrap();
-            assert_eq!((record.reason.as_str(), record.outcome()), ("not now", audit_record::Outcome::Applied));
+            assert_eq!(
+                (record.reason.as_str(), record.outcome()),
+                ("not now", audit_record::Outcome::Applied)
+            );
         }
     }
 }
@@ -75,13 +113,21 @@ fn an_undrained_peer_is_as_it_was_before(mesh: &Mesh) {
     register(mesh, &id);
     let at = admin(mesh);
     at.call("CordonPeer", json!({ "id": id })).ok();
-    let operation = at.call("DrainPeer", json!({ "id": id })).ok().str("operation").to_owned();
+    let operation = at
+        .call("DrainPeer", json!({ "id": id }))
+        .ok()
+        .str("operation")
+        .to_owned();
     assert_eq!(finished(mesh, &operation).state(), operation::State::Succeeded);
     let refused = at.call("UncordonPeer", json!({ "id": id })).refused("peer_draining");
     assert!(refused.str("hint").contains("undrain"), "{refused:?}");
     assert_eq!(mesh.mesh(["peers", "uncordon", &id]).code, Some(6));
-    assert_eq!(at.call("UndrainPeer", json!({ "id": id })).ok().str("status"), "CORDONED");
-    at.call("CancelOperation", json!({ "id": operation })).refused("operation_finished");
+    assert_eq!(
+        at.call("UndrainPeer", json!({ "id": id })).ok().str("status"),
+        "CORDONED"
+    );
+    at.call("CancelOperation", json!({ "id": operation }))
+        .refused("operation_finished");
 }
 
 /// Asking twice is no second drain.
@@ -94,7 +140,10 @@ fn draining_twice_follows_the_same_operation(mesh: &Mesh) {
     assert_eq!(first.json, second.json);
     let operation = first.str("operation");
     finished(mesh, operation);
-    assert_eq!(at.call("DrainPeer", json!({ "id": id })).ok().str("operation"), operation);
+    assert_eq!(
+        at.call("DrainPeer", json!({ "id": id })).ok().str("operation"),
+        operation
+    );
     each_step_once(mesh, operation);
 }
 
@@ -106,12 +155,20 @@ fn a_drain_outlives_its_leader_at_each_step() {
     for version in 1..=3 {
         let id = unique("outliving");
         register(&mesh, &id);
-        let operation = admin(&mesh).call("DrainPeer", json!({ "id": id })).ok().str("operation").to_owned();
+        let operation = admin(&mesh)
+            .call("DrainPeer", json!({ "id": id }))
+            .ok()
+            .str("operation")
+            .to_owned();
         at_version(&mesh, &operation, version);
         let leader = leader(&mesh);
         mesh.kill(leader).unwrap();
         let ended = finished(&mesh, &operation);
-        assert_eq!((ended.state(), ended.version), (operation::State::Succeeded, 3), "{ended:?}");
+        assert_eq!(
+            (ended.state(), ended.version),
+            (operation::State::Succeeded, 3),
+            "{ended:?}"
+        );
         each_step_once(&mesh, &operation);
         let request = proto::v1::GetPeerRequest { id: id.clone() };
         let peer = wait(client(&mesh, "read").get_peer(request)).unwrap().message;
@@ -129,7 +186,10 @@ fn at_version(mesh: &Mesh, id: &str, version: u64) {
     let sdk = client(mesh, "read");
     let mut seen = 0;
     let reached = wait_for(SOON, "the operation's step", || {
-        seen = wait(sdk.wait_operation(id, seen, Duration::from_secs(10))).unwrap().message.version;
+        seen = wait(sdk.wait_operation(id, seen, Duration::from_secs(10)))
+            .unwrap()
+            .message
+            .version;
         (seen >= version).then_some(seen)
     });
     assert_eq!(reached.unwrap(), version, "it went on before it could be seen");
@@ -138,10 +198,13 @@ fn at_version(mesh: &Mesh, id: &str, version: u64) {
 /// Every step of an operation was finished by one applied command each, and by no other.
 fn each_step_once(mesh: &Mesh, id: &str) {
     let target = format!("operation/{id}");
-    let applied = |record: &AuditRecord| record.outcome() == audit_record::Outcome::Applied && !record.changes.is_empty();
+    let applied =
+        |record: &AuditRecord| record.outcome() == audit_record::Outcome::Applied && !record.changes.is_empty();
     let trail = audit(mesh);
-    let advances: Vec<_> =
-        trail.iter().filter(|record| record.action == "operations.advance" && record.target == target && applied(record)).collect();
+    let advances: Vec<_> = trail
+        .iter()
+        .filter(|record| record.action == "operations.advance" && record.target == target && applied(record))
+        .collect();
     assert_eq!(advances.len(), 2, "{advances:?}");
     let phases = |record: &AuditRecord, after: bool| -> Vec<operation::step::Phase> {
         let change = record.changes.iter().find(|change| change.kind == "operation").unwrap();
@@ -154,7 +217,16 @@ fn each_step_once(mesh: &Mesh, id: &str) {
         }
     };
     use operation::step::Phase::{Active, Done, Pending};
-    assert_eq!((phases(advances[0], false), phases(advances[0], true)), (vec![Done, Active, Pending], vec![Done, Done, Active]));
-    assert_eq!((phases(advances[1], false), phases(advances[1], true)), (vec![Done, Done, Active], vec![Done, Done, Done]));
-    assert!(advances.iter().all(|record| record.actor.starts_with("system:")), "{advances:?}");
+    assert_eq!(
+        (phases(advances[0], false), phases(advances[0], true)),
+        (vec![Done, Active, Pending], vec![Done, Done, Active])
+    );
+    assert_eq!(
+        (phases(advances[1], false), phases(advances[1], true)),
+        (vec![Done, Done, Active], vec![Done, Done, Done])
+    );
+    assert!(
+        advances.iter().all(|record| record.actor.starts_with("system:")),
+        "{advances:?}"
+    );
 }

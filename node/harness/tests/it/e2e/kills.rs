@@ -39,19 +39,36 @@ impl Ledger {
     /// One writer: a label per change, each change acknowledged before the next. A change without an answer is sent
     /// again under its key until there is one.
     fn write(&self, sdk: &Client, writer: usize) {
-        let patient = CallOptions { timeout: Some(Duration::from_secs(45)), ..CallOptions::default() };
+        let patient = CallOptions {
+            timeout: Some(Duration::from_secs(45)),
+            ..CallOptions::default()
+        };
         for round in 0.. {
             let id = format!("writer-{writer}-{round}");
-            let registration = RegisterPeerRequest { id: id.clone(), endpoints: vec!["h:1".into()], ..Default::default() };
+            let registration = RegisterPeerRequest {
+                id: id.clone(),
+                endpoints: vec!["h:1".into()],
+                ..Default::default()
+            };
             let registered = wait(sdk.call::<RegisterPeer>(registration, patient.clone()));
-            let mut version = registered.unwrap_or_else(|error| panic!("{id}: {error:?}")).message.version;
-            self.peers.lock().unwrap().insert(id.clone(), (BTreeMap::new(), version));
+            let mut version = registered
+                .unwrap_or_else(|error| panic!("{id}: {error:?}"))
+                .message
+                .version;
+            self.peers
+                .lock()
+                .unwrap()
+                .insert(id.clone(), (BTreeMap::new(), version));
             for n in 0..LABELS {
                 if self.stop.load(Ordering::Relaxed) {
                     return;
                 }
                 let label = (format!("n-{n}"), format!("{writer}-{round}-{n}"));
-                let change = PatchPeerRequest { id: id.clone(), labels: [label.clone()].into(), ..Default::default() };
+                let change = PatchPeerRequest {
+                    id: id.clone(),
+                    labels: [label.clone()].into(),
+                    ..Default::default()
+                };
                 let answer = wait(sdk.call::<PatchPeer>(change, patient.clone()));
                 let answer = answer.unwrap_or_else(|error| panic!("{id} {label:?}: {error:?}"));
                 version += 1;
@@ -90,13 +107,20 @@ impl Ledger {
         for (id, (labels, version)) in &*self.peers.lock().unwrap() {
             let peer = wait(sdk.get_peer(GetPeerRequest { id: id.clone() })).unwrap().message;
             for (key, value) in labels {
-                assert_eq!(peer.labels.get(key), Some(value), "{id}: an acknowledged change is lost");
+                assert_eq!(
+                    peer.labels.get(key),
+                    Some(value),
+                    "{id}: an acknowledged change is lost"
+                );
             }
             // The last change of a writer that was stopped may have been applied unheard; here none was.
             assert_eq!(peer.version, *version, "{id}: a change was applied twice");
             assert_eq!(peer.labels.len(), labels.len(), "{id}");
         }
-        let applied = audit(mesh).iter().filter(|record| record.action == "peers.label" && record.outcome == 1).count();
+        let applied = audit(mesh)
+            .iter()
+            .filter(|record| record.action == "peers.label" && record.outcome == 1)
+            .count();
         assert_eq!(applied as u64, self.count(), "the trail has each change once");
         agreed(mesh);
         verify_audit(mesh);
@@ -105,7 +129,10 @@ impl Ledger {
 
 /// How often the leader is killed; `MESHKIT_TEST_LEADER_KILLS` says otherwise.
 fn leader_kills() -> usize {
-    std::env::var("MESHKIT_TEST_LEADER_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(3)
+    std::env::var("MESHKIT_TEST_LEADER_KILLS")
+        .ok()
+        .and_then(|kills| kills.parse().ok())
+        .unwrap_or(3)
 }
 
 fn kill_in_all_ways(mesh: &mut Mesh, ledger: &Ledger) {
@@ -146,8 +173,11 @@ fn nothing_acknowledged_is_lost_by_kills() {
     let clients: Vec<Client> = (0..WRITERS).map(|_| client(&mesh, "operate")).collect();
     thread::scope(|scope| {
         let ledger = &ledger;
-        let writers: Vec<_> =
-            clients.iter().enumerate().map(|(n, sdk)| scope.spawn(move || ledger.write(sdk, n))).collect();
+        let writers: Vec<_> = clients
+            .iter()
+            .enumerate()
+            .map(|(n, sdk)| scope.spawn(move || ledger.write(sdk, n)))
+            .collect();
         let killed = catch_unwind(AssertUnwindSafe(|| kill_in_all_ways(&mut mesh, ledger)));
         ledger.stop.store(true, Ordering::Relaxed);
         let written: Vec<_> = writers.into_iter().map(thread::ScopedJoinHandle::join).collect();

@@ -11,17 +11,27 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::{
     bad_input::{foreign_ca, issued},
     wire::{Tls, Wire, runtime},
-    world::{
-        SOON, admin, agreed, audit, caller, client, dev_file, follower, leader, register, status_of, unique,
-    },
+    world::{SOON, admin, agreed, audit, caller, client, dev_file, follower, leader, register, status_of, unique},
 };
 
 /// The first frames of the node-to-node protocol, as `raft/` has them: the order is the encoding.
 #[derive(Debug, Serialize, Deserialize)]
 enum Message {
-    Hello { protocol: u32, mesh: String, cluster: String, from: u64, to: u64, lane: Lane },
-    Welcome { protocol: u32 },
-    Refused { code: Code, detail: String },
+    Hello {
+        protocol: u32,
+        mesh: String,
+        cluster: String,
+        from: u64,
+        to: u64,
+        lane: Lane,
+    },
+    Welcome {
+        protocol: u32,
+    },
+    Refused {
+        code: Code,
+        detail: String,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -103,7 +113,10 @@ fn knock(mesh: &Mesh, at: u64, identity: Option<&(Vec<u8>, Vec<u8>)>, from: u64,
 /// The certificate and key that `dev` made for a node.
 fn own(mesh: &Mesh, node: u64) -> (Vec<u8>, Vec<u8>) {
     let directory = mesh.node(node).unwrap().config.parent().unwrap().to_owned();
-    (std::fs::read(directory.join("node.crt")).unwrap(), std::fs::read(directory.join("node.key")).unwrap())
+    (
+        std::fs::read(directory.join("node.crt")).unwrap(),
+        std::fs::read(directory.join("node.key")).unwrap(),
+    )
 }
 
 #[test]
@@ -120,11 +133,34 @@ fn strangers_are_shut_out(mesh: &Mesh) {
     let target = leader(mesh);
     let before = agreed(mesh);
     let cluster = mesh.info().clusters[0].id.clone();
-    let ca = (mesh.info().ca.to_str().unwrap().to_owned(), dev_file(mesh, "ca.key").to_str().unwrap().to_owned());
+    let ca = (
+        mesh.info().ca.to_str().unwrap().to_owned(),
+        dev_file(mesh, "ca.key").to_str().unwrap().to_owned(),
+    );
     let foreign = foreign_ca(mesh);
-    let foreign = (foreign.0.to_str().unwrap().to_owned(), foreign.1.to_str().unwrap().to_owned());
+    let foreign = (
+        foreign.0.to_str().unwrap().to_owned(),
+        foreign.1.to_str().unwrap().to_owned(),
+    );
     let node = |ca: &(String, String), mesh_id: &str, cluster: &str, number: &str| {
-        issued(mesh, &["node", "--ca", &ca.0, "--ca-key", &ca.1, "--mesh", mesh_id, "--cluster", cluster, "--node", number, "--host", "127.0.0.1"])
+        issued(
+            mesh,
+            &[
+                "node",
+                "--ca",
+                &ca.0,
+                "--ca-key",
+                &ca.1,
+                "--mesh",
+                mesh_id,
+                "--cluster",
+                cluster,
+                "--node",
+                number,
+                "--host",
+                "127.0.0.1",
+            ],
+        )
     };
     let id = mesh.info().mesh.as_str();
 
@@ -133,10 +169,21 @@ fn strangers_are_shut_out(mesh: &Mesh) {
         let_in => panic!("{what}: {let_in:?}"),
     };
     out(knock(mesh, target, None, 2, target), "no certificate");
-    let client = issued(mesh, &["client", "--ca", &ca.0, "--ca-key", &ca.1, "--mesh", id, "--name", "ops"]);
+    let client = issued(
+        mesh,
+        &[
+            "client", "--ca", &ca.0, "--ca-key", &ca.1, "--mesh", id, "--name", "ops",
+        ],
+    );
     out(knock(mesh, target, Some(&client), 2, target), "a client's certificate");
-    out(knock(mesh, target, Some(&node(&foreign, id, &cluster, "2")), 2, target), "a foreign authority's node");
-    out(knock(mesh, target, Some(&node(&ca, id, "elsewhere", "2")), 2, target), "a node of another cluster");
+    out(
+        knock(mesh, target, Some(&node(&foreign, id, &cluster, "2")), 2, target),
+        "a foreign authority's node",
+    );
+    out(
+        knock(mesh, target, Some(&node(&ca, id, "elsewhere", "2")), 2, target),
+        "a node of another cluster",
+    );
 
     // Ours, but not the one that it says it is, and not for the one that it speaks to.
     let ninth = node(&ca, id, &cluster, "9");
@@ -158,15 +205,21 @@ fn leadership_is_handed_over(mesh: &Mesh) {
     for wire in [Wire::H1, Wire::Grpc] {
         let to = follower(mesh);
         let at = caller(mesh, to, wire, "admin").with("mesh-route", "forward");
-        let status = at.call("TransferLeadership", json!({ "to": to, "reason": "a test" })).ok();
+        let status = at
+            .call("TransferLeadership", json!({ "to": to, "reason": "a test" }))
+            .ok();
         assert_eq!(status.json["leader"]["id"], to, "{status:?}");
         wait_until(SOON, "the new leader", || leader(mesh) == to).unwrap();
         let id = unique("after-transfer");
         register(mesh, &id);
     }
     let at = admin(mesh);
-    at.call("TransferLeadership", json!({ "to": 77 })).refused("membership_refused");
-    at.clone().over(Wire::Grpc).call("TransferLeadership", json!({ "to": 0 })).refused("invalid_argument");
+    at.call("TransferLeadership", json!({ "to": 77 }))
+        .refused("membership_refused");
+    at.clone()
+        .over(Wire::Grpc)
+        .call("TransferLeadership", json!({ "to": 0 }))
+        .refused("invalid_argument");
     at.call("TransferLeadership", json!({ "to": leader(mesh) })).ok();
 }
 
@@ -176,8 +229,15 @@ fn a_removed_node_stays_out(mesh: &mut Mesh) {
         admin(mesh).call("TransferLeadership", json!({ "to": 1 })).ok();
         wait_until(SOON, "node 1 to lead", || leader(mesh) == 1).unwrap();
     }
-    admin(mesh).call("RemoveMember", json!({ "id": 77 })).refused("membership_refused");
-    let removed = admin(mesh).call("RemoveMember", json!({ "id": 3, "reason": "worn out", "ticket": "CHG-3" })).ok();
+    admin(mesh)
+        .call("RemoveMember", json!({ "id": 77 }))
+        .refused("membership_refused");
+    let removed = admin(mesh)
+        .call(
+            "RemoveMember",
+            json!({ "id": 3, "reason": "worn out", "ticket": "CHG-3" }),
+        )
+        .ok();
     assert_eq!(removed.json["removed"], json!([3]), "{removed:?}");
     assert_eq!(removed.json["items"].as_array().unwrap().len(), 2, "{removed:?}");
 
@@ -203,13 +263,19 @@ fn a_removed_node_stays_out(mesh: &mut Mesh) {
             assert_eq!(members.json["removed"], json!([3]), "{members:?}");
         }
         let status = status_of(mesh, &client(mesh, "read"), node).unwrap();
-        assert!(status.quorum && status.nodes.len() == 2 && status.voters_needed == 2, "{status:?}");
+        assert!(
+            status.quorum && status.nodes.len() == 2 && status.voters_needed == 2,
+            "{status:?}"
+        );
         mesh.mesh_at(node, ["status"]).unwrap().ok().unwrap();
         mesh.mesh_at(node, ["audit", "verify"]).unwrap().ok().unwrap();
     }
     let refused = admin(mesh).call("RemoveMember", json!({ "id": 3 }));
     assert!(refused.is_ok() || refused.code() == "membership_refused", "{refused:?}");
-    let changed = audit(mesh).into_iter().filter(|record| record.target == format!("peer/{id}")).count();
+    let changed = audit(mesh)
+        .into_iter()
+        .filter(|record| record.target == format!("peer/{id}"))
+        .count();
     assert_eq!(changed, 1);
 }
 
@@ -218,7 +284,9 @@ fn agreed_without(mesh: &Mesh, removed: u64) {
     let mut last = Vec::new();
     let equal = wait_until(SOON, "the others at one revision", || {
         let others = mesh.ids().into_iter().filter(|&node| node != removed);
-        last = others.map(|node| status_of(mesh, &client, node).map(|s| (s.revision, s.digest))).collect();
+        last = others
+            .map(|node| status_of(mesh, &client, node).map(|s| (s.revision, s.digest)))
+            .collect();
         last.iter().all(|seen| seen.is_some() && *seen == last[0])
     });
     equal.unwrap_or_else(|error| panic!("{error}: {last:?}"));

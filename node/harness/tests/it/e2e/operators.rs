@@ -60,19 +60,33 @@ fn one_of_twenty_wins_each_version(mesh: &Mesh) {
         operators.into_iter().map(|operator| operator.join().unwrap()).collect()
     });
     for round in 0..usize::try_from(ROUNDS).unwrap() {
-        let winners: Vec<_> = outcomes.iter().map(|rounds| &rounds[round]).filter(|(won, _)| *won).collect();
+        let winners: Vec<_> = outcomes
+            .iter()
+            .map(|rounds| &rounds[round])
+            .filter(|(won, _)| *won)
+            .collect();
         assert_eq!(winners.len(), 1, "round {round}: exactly one wins");
         let current = &winners[0].1;
         for (won, etag) in outcomes.iter().map(|rounds| &rounds[round]) {
-            assert_eq!(etag, current, "round {round}: won {won}; the ETag that the losers hear is the winner's");
+            assert_eq!(
+                etag, current,
+                "round {round}: won {won}; the ETag that the losers hear is the winner's"
+            );
         }
     }
     let last = admin(mesh).call("GetPeer", json!({ "id": id })).ok();
     assert_eq!(last.json["version"], ROUNDS + 1);
     let target = format!("peer/{id}");
-    let trail = audit(mesh).into_iter().filter(|record| record.target == target).collect::<Vec<_>>();
+    let trail = audit(mesh)
+        .into_iter()
+        .filter(|record| record.target == target)
+        .collect::<Vec<_>>();
     let rejected = trail.iter().filter(|record| record.code == "etag_mismatch").count();
-    assert_eq!(rejected as u64, (OPERATORS as u64 - 1) * ROUNDS, "every conflict is in the trail");
+    assert_eq!(
+        rejected as u64,
+        (OPERATORS as u64 - 1) * ROUNDS,
+        "every conflict is in the trail"
+    );
     verify_audit(mesh);
     agreed(mesh);
 }
@@ -108,7 +122,12 @@ fn twenty_lose_no_change_among_them(mesh: &Mesh) {
             });
         }
     });
-    let last = caller(mesh, leader(mesh), Wire::H2, "read").call("GetPeer", json!({ "id": id })).ok();
+    let last = caller(mesh, leader(mesh), Wire::H2, "read")
+        .call("GetPeer", json!({ "id": id }))
+        .ok();
     let expected = OPERATORS as u64 * EACH;
-    assert_eq!((&last.json["labels"]["count"], &last.json["version"]), (&json!(expected.to_string()), &json!(expected + 1)));
+    assert_eq!(
+        (&last.json["labels"]["count"], &last.json["version"]),
+        (&json!(expected.to_string()), &json!(expected + 1))
+    );
 }

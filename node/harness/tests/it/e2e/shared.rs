@@ -24,7 +24,14 @@ struct State {
 impl Shared {
     /// For as many tests as there are.
     pub const fn new(tests: usize, options: fn() -> Options) -> Self {
-        Self { state: Mutex::new(State { mesh: None, left: tests, failed: None }), options }
+        Self {
+            state: Mutex::new(State {
+                mesh: None,
+                left: tests,
+                failed: None,
+            }),
+            options,
+        }
     }
 
     /// Runs a test on the mesh.

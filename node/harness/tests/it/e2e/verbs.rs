@@ -17,8 +17,8 @@ use super::{
     shared::on_one_mesh,
     wire::{Caller, Reply, Wire, encoded, method},
     world::{
-        SOON, admin, audit, builder, caller, drains_take, follower, leader, only, register, registration, timeless, tls,
-        unique, wait,
+        SOON, admin, audit, builder, caller, drains_take, follower, leader, only, register, registration, timeless,
+        tls, unique, wait,
     },
 };
 
@@ -55,7 +55,10 @@ fn shaped(reply: Reply) -> Reply {
         assert_eq!(reply.header("content-type"), "application/json", "{reply:?}");
         assert!(reply.header("etag").starts_with('"'), "{reply:?}");
     }
-    assert!(reply.revision() >= reply.json["changedRevision"].as_u64().unwrap(), "{reply:?}");
+    assert!(
+        reply.revision() >= reply.json["changedRevision"].as_u64().unwrap(),
+        "{reply:?}"
+    );
     assert_eq!(reply.header("mesh-epoch"), "1", "{reply:?}");
     reply
 }
@@ -64,7 +67,10 @@ fn shaped(reply: Reply) -> Reply {
 fn life_of_a_peer(caller: &Caller, id: &str) {
     let call = |rpc: &str, more: Value| {
         let mut request = json!({ "id": id });
-        request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        request
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         shaped(caller.call(rpc, request))
     };
     let told = json!({ "reason": "a test", "ticket": "CHG-1" });
@@ -77,7 +83,10 @@ fn life_of_a_peer(caller: &Caller, id: &str) {
     for (name, value) in full.as_object().unwrap() {
         assert_eq!(made.json[name], *value, "{name}: {made:?}");
     }
-    assert_eq!((made.str("status"), made.str("health"), &made.json["version"]), ("ACTIVE", "UNKNOWN", &json!(1)));
+    assert_eq!(
+        (made.str("status"), made.str("health"), &made.json["version"]),
+        ("ACTIVE", "UNKNOWN", &json!(1))
+    );
     assert_eq!(made.json["createdRevision"], made.json["changedRevision"]);
     assert!(made.str("createdAt").ends_with('Z'), "{made:?}");
     caller.call("RegisterPeer", registration(id)).refused("already_exists");
@@ -88,39 +97,66 @@ fn life_of_a_peer(caller: &Caller, id: &str) {
         "labels": { "zone": "b" }, "removeLabels": ["tier"], "metadata": { "owner": "o" }, "removeMetadata": ["note"],
     });
     let patched = call("PatchPeer", patch);
-    assert_eq!((&patched.json["labels"], &patched.json["metadata"]), (&json!({ "zone": "b" }), &json!({ "owner": "o" })));
+    assert_eq!(
+        (&patched.json["labels"], &patched.json["metadata"]),
+        (&json!({ "zone": "b" }), &json!({ "owner": "o" }))
+    );
     assert_eq!(patched.json["version"], 2);
     assert_ne!(patched.etag(), made.etag());
 
     assert_eq!(call("CordonPeer", told.clone()).str("status"), "CORDONED");
     let again = call("CordonPeer", told.clone());
-    assert_eq!((again.str("status"), &again.json["version"]), ("CORDONED", &json!(3)), "an unchanged record");
+    assert_eq!(
+        (again.str("status"), &again.json["version"]),
+        ("CORDONED", &json!(3)),
+        "an unchanged record"
+    );
     assert_eq!(call("UncordonPeer", told.clone()).str("status"), "ACTIVE");
 
     let draining = call("DrainPeer", told.clone());
     assert_eq!(draining.str("status"), "DRAINING");
-    let refused = caller.call("UncordonPeer", json!({ "id": id })).refused("peer_draining");
+    let refused = caller
+        .call("UncordonPeer", json!({ "id": id }))
+        .refused("peer_draining");
     assert!(refused.str("hint").contains("undrain"), "{refused:?}");
     let operation = draining.str("operation").to_owned();
     let started = shaped(caller.call("GetOperation", json!({ "id": operation })));
     assert_eq!((started.str("kind"), started.str("state")), ("DRAIN_PEER", "RUNNING"));
     assert_eq!(started.str("target"), format!("peer/{id}"));
     assert_eq!((started.str("reason"), started.str("ticket")), ("a test", "CHG-1"));
-    let cancelled = shaped(caller.call("CancelOperation", json!({ "id": operation, "reason": "changed my mind" })));
+    let cancelled = shaped(caller.call(
+        "CancelOperation",
+        json!({ "id": operation, "reason": "changed my mind" }),
+    ));
     assert_eq!(cancelled.str("state"), "CANCELLED");
     assert!(cancelled.json["finishedAt"].is_string(), "{cancelled:?}");
-    caller.call("CancelOperation", json!({ "id": operation })).refused("operation_finished");
+    caller
+        .call("CancelOperation", json!({ "id": operation }))
+        .refused("operation_finished");
     assert_eq!(call("GetPeer", json!({})).str("status"), "ACTIVE");
 
     let draining = call("DrainPeer", told.clone());
     let ended = follow(caller, draining.str("operation"));
     assert_eq!(ended.str("state"), "SUCCEEDED", "{ended:?}");
-    assert!(ended.json["steps"].as_array().unwrap().iter().all(|step| step["phase"] == "DONE"), "{ended:?}");
+    assert!(
+        ended.json["steps"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|step| step["phase"] == "DONE"),
+        "{ended:?}"
+    );
     assert_eq!(call("GetPeer", json!({})).str("status"), "DRAINED");
     assert_eq!(call("UndrainPeer", told.clone()).str("status"), "ACTIVE");
 
-    let last = caller.call("DeregisterPeer", json!({ "id": id, "reason": "gone" })).ok();
-    assert_eq!((last.str("id"), last.str("status")), (id, "ACTIVE"), "the record as it was last");
+    let last = caller
+        .call("DeregisterPeer", json!({ "id": id, "reason": "gone" }))
+        .ok();
+    assert_eq!(
+        (last.str("id"), last.str("status")),
+        (id, "ACTIVE"),
+        "the record as it was last"
+    );
     caller.call("GetPeer", json!({ "id": id })).refused("not_found");
     caller.call("DeregisterPeer", json!({ "id": id })).refused("not_found");
 }
@@ -189,7 +225,9 @@ fn followers_name_the_leader_and_change_nothing(mesh: &Mesh) {
     let after = admin(mesh).call("GetPeer", json!({ "id": id })).ok();
     assert_eq!(before.json, after.json);
     let path = format!("/meshkit/peers/{id}:cordon");
-    let redirect = caller(mesh, follower, Wire::H1, "admin").send("POST", &path, &json!({})).refused("not_leader");
+    let redirect = caller(mesh, follower, Wire::H1, "admin")
+        .send("POST", &path, &json!({}))
+        .refused("not_leader");
     assert_eq!(redirect.header("location"), format!("{api}{path}"));
 }
 
@@ -197,23 +235,36 @@ fn followers_name_the_leader_and_change_nothing(mesh: &Mesh) {
 fn clients_follow_the_leader(mesh: &Mesh) {
     for node in mesh.ids() {
         let id = unique("followed");
-        mesh.mesh_at(node, ["peers", "register", &id, "--endpoint", "127.0.0.1:9001"]).unwrap().ok().unwrap();
+        mesh.mesh_at(node, ["peers", "register", &id, "--endpoint", "127.0.0.1:9001"])
+            .unwrap()
+            .ok()
+            .unwrap();
         let endpoint = mesh.node(node).unwrap().api.parse().unwrap();
         let tokens = &mesh.info().tokens;
         let ca = std::fs::read(&mesh.info().ca).unwrap();
         let tls = api_client::TlsConnect::new(Some(&ca), None).unwrap();
         let sdk = api_client::Client::builder(vec![endpoint], std::sync::Arc::new(tls));
         let sdk = sdk.token(tokens.admin.clone().into()).build().unwrap();
-        let answer = wait(sdk.cordon_peer(CordonPeerRequest { id: id.clone(), ..Default::default() })).unwrap();
+        let answer = wait(sdk.cordon_peer(CordonPeerRequest {
+            id: id.clone(),
+            ..Default::default()
+        }))
+        .unwrap();
         assert_eq!(answer.message.status(), proto::v1::peer::Status::Cordoned);
         if node != leader(mesh) {
             assert!(answer.meta.attempts >= 2, "it was not redirected: {:?}", answer.meta);
         }
     }
     // Told to stay, the SDK answers the redirect as the error that it is.
-    let stay = CallOptions { stay: true, ..only(mesh, follower(mesh)) };
+    let stay = CallOptions {
+        stay: true,
+        ..only(mesh, follower(mesh))
+    };
     let sdk = builder(mesh, "admin").build().unwrap();
-    let request = CordonPeerRequest { id: "nobody".into(), ..Default::default() };
+    let request = CordonPeerRequest {
+        id: "nobody".into(),
+        ..Default::default()
+    };
     let error = wait(sdk.call::<api_client::methods::CordonPeer>(request, stay)).unwrap_err();
     assert_eq!(error.code(), "not_leader");
     assert_eq!(error.leader(), Some(mesh.node(leader(mesh)).unwrap().api.as_str()));
@@ -231,7 +282,10 @@ fn every_read_on_every_node(mesh: &Mesh) {
             let peer = shaped(at.call("GetPeer", json!({ "id": id })));
             assert_eq!(peer.json["createdRevision"], made.json["createdRevision"]);
             assert_ne!(peer.str("status"), "ACTIVE");
-            assert_eq!(shaped(at.call("GetOperation", json!({ "id": operation }))).str("id"), operation);
+            assert_eq!(
+                shaped(at.call("GetOperation", json!({ "id": operation }))).str("id"),
+                operation
+            );
             for (rpc, request) in [
                 ("ListPeers", json!({ "limit": 1000 })),
                 ("ListOperations", json!({ "target": format!("peer/{id}") })),
@@ -239,24 +293,49 @@ fn every_read_on_every_node(mesh: &Mesh) {
                 ("ListAuditCheckpoints", json!({})),
             ] {
                 let list = at.call(rpc, request).ok();
-                assert!(list.json["items"].is_array() && list.json["nextCursor"].is_string(), "{list:?}");
-                assert!(list.json["revision"].as_u64().unwrap() >= draining.revision(), "{list:?}");
+                assert!(
+                    list.json["items"].is_array() && list.json["nextCursor"].is_string(),
+                    "{list:?}"
+                );
+                assert!(
+                    list.json["revision"].as_u64().unwrap() >= draining.revision(),
+                    "{list:?}"
+                );
                 assert_eq!(list.json["epoch"], 1, "{list:?}");
                 assert!(list.json["versionVector"].is_object(), "{list:?}");
                 if rpc != "ListAuditCheckpoints" {
-                    assert!(list.json["items"].to_string().contains(&id), "{rpc} does not show {id}: {list:?}");
+                    assert!(
+                        list.json["items"].to_string().contains(&id),
+                        "{rpc} does not show {id}: {list:?}"
+                    );
                 }
             }
             let status = at.call("GetStatus", json!({})).ok();
-            assert_eq!((&status.json["quorum"], &status.json["answeredBy"]), (&json!(true), &json!(node)), "{status:?}");
+            assert_eq!(
+                (&status.json["quorum"], &status.json["answeredBy"]),
+                (&json!(true), &json!(node)),
+                "{status:?}"
+            );
             assert_eq!(status.json["nodes"].as_array().unwrap().len(), 3, "{status:?}");
             assert_eq!(status.str("mesh"), mesh.info().mesh);
-            assert_eq!(at.call("ListMembers", json!({})).ok().json["items"].as_array().unwrap().len(), 3);
+            assert_eq!(
+                at.call("ListMembers", json!({})).ok().json["items"]
+                    .as_array()
+                    .unwrap()
+                    .len(),
+                3
+            );
             let can = at.call("CanI", json!({ "what": "peers.drain" })).ok();
-            assert_eq!((&can.json["allowed"], can.str("needed")), (&json!(false), "mesh.operate"), "{can:?}");
+            assert_eq!(
+                (&can.json["allowed"], can.str("needed")),
+                (&json!(false), "mesh.operate"),
+                "{can:?}"
+            );
             assert_eq!(can.json["scopes"], json!(["mesh.read", "mesh.observe"]), "{can:?}");
             assert_eq!(can.str("method"), "jwt", "{can:?}");
-            let local = at.with("mesh-consistency", "local").call("GetPeer", json!({ "id": id }));
+            let local = at
+                .with("mesh-consistency", "local")
+                .call("GetPeer", json!({ "id": id }));
             assert_eq!(shaped(local).str("id"), id);
         }
     }
@@ -267,16 +346,30 @@ fn a_missing_scope_is_named_and_recorded(mesh: &Mesh) {
     let id = unique("guarded");
     let before = register(mesh, &id);
     let leader = leader(mesh);
-    let held = [("read", "mesh.read"), ("observe", "mesh.observe"), ("operate", "mesh.operate"), ("admin", "mesh.admin")];
+    let held = [
+        ("read", "mesh.read"),
+        ("observe", "mesh.observe"),
+        ("operate", "mesh.operate"),
+        ("admin", "mesh.admin"),
+    ];
     for (height, (who, _)) in held.into_iter().enumerate() {
         for method in proto::methods::all() {
-            let needed = held.iter().position(|(_, scope)| *scope == method.scope.as_str()).unwrap();
+            let needed = held
+                .iter()
+                .position(|(_, scope)| *scope == method.scope.as_str())
+                .unwrap();
             if needed <= height {
                 continue;
             }
             for wire in Wire::ALL {
-                let request = if method.name == "TransferLeadership" { json!({ "to": 77 }) } else { request_for(&method.name, &id) };
-                let reply = caller(mesh, leader, wire, who).call(&method.name, request).refused("scope_missing");
+                let request = if method.name == "TransferLeadership" {
+                    json!({ "to": 77 })
+                } else {
+                    request_for(&method.name, &id)
+                };
+                let reply = caller(mesh, leader, wire, who)
+                    .call(&method.name, request)
+                    .refused("scope_missing");
                 assert_eq!(reply.str("missingScope"), method.scope.as_str(), "{reply:?}");
                 assert!(reply.str("detail").contains(method.scope.as_str()), "{reply:?}");
             }
@@ -286,20 +379,28 @@ fn a_missing_scope_is_named_and_recorded(mesh: &Mesh) {
     let at = caller(mesh, follower(mesh), Wire::H2, "read");
     at.call("DrainPeer", json!({ "id": id })).refused("scope_missing");
     // And what a follower carries is judged by the caller's own scope.
-    at.with("mesh-route", "forward").call("DrainPeer", json!({ "id": id })).refused("scope_missing");
+    at.with("mesh-route", "forward")
+        .call("DrainPeer", json!({ "id": id }))
+        .refused("scope_missing");
     let after = admin(mesh).call("GetPeer", json!({ "id": id })).ok();
     assert_eq!(after.str("etag"), before.etag, "nothing changed");
 
     let target = format!("peers.drain peer/{id}: scope_missing");
     let recorded = wait_for(SOON, "the refusal in the audit trail", || {
-        let mut refusals = audit(mesh).into_iter().filter(|record| record.action == "audit.refusals");
+        let mut refusals = audit(mesh)
+            .into_iter()
+            .filter(|record| record.action == "audit.refusals");
         refusals.find(|record| record.detail.contains(&target))
     });
     assert!(recorded.unwrap().detail.contains("dev-reader"));
 }
 
 fn request_for(rpc: &str, peer: &str) -> Value {
-    let fields = method(rpc).input.fields().map(|field| field.name().to_owned()).collect::<BTreeSet<_>>();
+    let fields = method(rpc)
+        .input
+        .fields()
+        .map(|field| field.name().to_owned())
+        .collect::<BTreeSet<_>>();
     match rpc {
         "RegisterPeer" => registration(peer),
         "CanI" => json!({ "what": "peers.drain" }),
@@ -317,7 +418,10 @@ fn a_dry_run_shows_what_the_commit_does(mesh: &Mesh) {
         let at = caller(mesh, leader(mesh), wire, "admin");
         let twice = |rpc: &str, request: Value| dry_then_wet(&at, rpc, request);
         twice("RegisterPeer", registration(id));
-        twice("PatchPeer", json!({ "id": id, "labels": { "a": "1" }, "metadata": { "b": "2" } }));
+        twice(
+            "PatchPeer",
+            json!({ "id": id, "labels": { "a": "1" }, "metadata": { "b": "2" } }),
+        );
         twice("CordonPeer", json!({ "id": id, "reason": "r", "ticket": "t" }));
         twice("UncordonPeer", json!({ "id": id }));
         let draining = twice("DrainPeer", json!({ "id": id, "reason": "r" }));
@@ -355,20 +459,43 @@ fn a_dry_run_is_refused_as_the_commit_is(mesh: &Mesh) {
     let id = unique("dry-refused");
     let at = admin(mesh).with("mesh-dry-run", "true");
     let cases = [
-        ("RegisterPeer", json!({ "id": id, "endpoints": ["nowhere"] }), "invalid_argument"),
+        (
+            "RegisterPeer",
+            json!({ "id": id, "endpoints": ["nowhere"] }),
+            "invalid_argument",
+        ),
         ("CordonPeer", json!({ "id": id }), "not_found"),
-        ("CancelOperation", json!({ "id": "op-000000000001-000000" }), "not_found"),
+        (
+            "CancelOperation",
+            json!({ "id": "op-000000000001-000000" }),
+            "not_found",
+        ),
     ];
     for (rpc, request, code) in cases {
         at.call(rpc, request).refused(code);
     }
     // Over the body as well as by header.
-    let dry = admin(mesh).call("RegisterPeer", json!({ "id": id, "endpoints": ["h:1"], "dryRun": true })).ok();
+    let dry = admin(mesh)
+        .call(
+            "RegisterPeer",
+            json!({ "id": id, "endpoints": ["h:1"], "dryRun": true }),
+        )
+        .ok();
     assert_eq!(dry.header("mesh-dry-run"), "true");
     admin(mesh).call("GetPeer", json!({ "id": id })).refused("not_found");
     let target = format!("peer/{id}");
-    assert!(audit(mesh).iter().all(|record| record.target != target), "a dry run is not audited");
-    assert_eq!(mesh.mesh(["peers", "register", &id, "--endpoint", "h:1", "--dry-run", "-o", "json"]).ok().unwrap().json().unwrap()["id"], id);
+    assert!(
+        audit(mesh).iter().all(|record| record.target != target),
+        "a dry run is not audited"
+    );
+    assert_eq!(
+        mesh.mesh(["peers", "register", &id, "--endpoint", "h:1", "--dry-run", "-o", "json"])
+            .ok()
+            .unwrap()
+            .json()
+            .unwrap()["id"],
+        id
+    );
     admin(mesh).call("GetPeer", json!({ "id": id })).refused("not_found");
 }
 
@@ -379,24 +506,45 @@ fn a_stale_etag_names_the_current_one(mesh: &Mesh) {
         let at = caller(mesh, leader(mesh), wire, "admin");
         let first = at.call("RegisterPeer", registration(&id)).ok();
         let patch = |etag: &str, value: &str| {
-            let quoted = if wire.is_rest() { format!("\"{etag}\"") } else { etag.to_owned() };
-            at.clone().with("if-match", &quoted).call("PatchPeer", json!({ "id": id, "labels": { "v": value } }))
+            let quoted = if wire.is_rest() {
+                format!("\"{etag}\"")
+            } else {
+                etag.to_owned()
+            };
+            at.clone()
+                .with("if-match", &quoted)
+                .call("PatchPeer", json!({ "id": id, "labels": { "v": value } }))
         };
         let second = patch(first.etag(), "2").ok();
         let stale = patch(first.etag(), "3").refused("etag_mismatch");
         assert_eq!(stale.str("currentEtag"), second.etag(), "{stale:?}");
         // One that was never issued, and one in the body.
-        assert_eq!(patch("never-issued", "3").refused("etag_mismatch").str("currentEtag"), second.etag());
+        assert_eq!(
+            patch("never-issued", "3").refused("etag_mismatch").str("currentEtag"),
+            second.etag()
+        );
         let body = json!({ "id": id, "labels": { "v": "3" }, "ifMatch": first.etag() });
         at.call("PatchPeer", body).refused("etag_mismatch");
-        assert_eq!(at.call("GetPeer", json!({ "id": id })).ok().json["labels"], json!({ "v": "2" }));
+        assert_eq!(
+            at.call("GetPeer", json!({ "id": id })).ok().json["labels"],
+            json!({ "v": "2" })
+        );
         assert_eq!(patch("*", "4").ok().json["version"], 3);
-        at.clone().with("if-match", "\"x\"").call("CordonPeer", json!({ "id": "nobody" })).refused("etag_mismatch");
+        at.clone()
+            .with("if-match", "\"x\"")
+            .call("CordonPeer", json!({ "id": "nobody" }))
+            .refused("etag_mismatch");
         // Create only, and an ETag that outlives its record.
-        at.clone().with("if-none-match", "*").call("RegisterPeer", registration(&id)).refused("already_exists");
+        at.clone()
+            .with("if-none-match", "*")
+            .call("RegisterPeer", registration(&id))
+            .refused("already_exists");
         let last = at.call("GetPeer", json!({ "id": id })).ok();
         at.call("DeregisterPeer", json!({ "id": id })).ok();
-        at.clone().with("if-none-match", "*").call("RegisterPeer", registration(&id)).ok();
+        at.clone()
+            .with("if-none-match", "*")
+            .call("RegisterPeer", registration(&id))
+            .ok();
         patch(last.etag(), "5").refused("etag_mismatch");
     }
 }
@@ -411,9 +559,13 @@ fn a_retry_is_answered_as_the_first_was(mesh: &Mesh) {
     let at = admin(mesh).with("idempotency-key", &key);
     let first = at.call("PatchPeer", request.clone()).ok();
     assert_eq!(first.header("mesh-replayed"), "");
-    admin(mesh).call("PatchPeer", json!({ "id": id, "labels": { "n": "2" } })).ok();
+    admin(mesh)
+        .call("PatchPeer", json!({ "id": id, "labels": { "n": "2" } }))
+        .ok();
     let others = [at.clone(), at.clone().over(Wire::H1), at.clone().over(Wire::Grpc)];
-    let carried = caller(mesh, follower(mesh), Wire::H2, "admin").with("idempotency-key", &key).with("mesh-route", "forward");
+    let carried = caller(mesh, follower(mesh), Wire::H2, "admin")
+        .with("idempotency-key", &key)
+        .with("mesh-route", "forward");
     for retry in others.iter().chain([&carried]) {
         let again = retry.call("PatchPeer", request.clone()).ok();
         assert_eq!(again.header("mesh-replayed"), "true", "{again:?}");
@@ -423,19 +575,32 @@ fn a_retry_is_answered_as_the_first_was(mesh: &Mesh) {
     // As a field instead of a header: the same key.
     let mut by_field = request.clone();
     by_field["idempotencyKey"] = key.as_str().into();
-    assert_eq!(admin(mesh).call("PatchPeer", by_field).ok().header("mesh-replayed"), "true");
-    let reused = at.call("PatchPeer", json!({ "id": id, "labels": { "n": "9" } })).refused("idempotency_key_reused");
+    assert_eq!(
+        admin(mesh).call("PatchPeer", by_field).ok().header("mesh-replayed"),
+        "true"
+    );
+    let reused = at
+        .call("PatchPeer", json!({ "id": id, "labels": { "n": "9" } }))
+        .refused("idempotency_key_reused");
     assert!(!reused.json["retryable"].as_bool().unwrap());
-    at.call("CordonPeer", json!({ "id": id })).refused("idempotency_key_reused");
+    at.call("CordonPeer", json!({ "id": id }))
+        .refused("idempotency_key_reused");
     // Keys are each principal's own.
     let admin2 = caller(mesh, leader(mesh), Wire::H2, "admin2").with("idempotency-key", &key);
     assert_eq!(admin2.call("PatchPeer", request).ok().header("mesh-replayed"), "");
     let now = admin(mesh).call("GetPeer", json!({ "id": id })).ok();
-    assert_eq!((&now.json["labels"]["n"], &now.json["version"]), (&json!("1"), &json!(4)));
+    assert_eq!(
+        (&now.json["labels"]["n"], &now.json["version"]),
+        (&json!("1"), &json!(4))
+    );
     // A rejection that no retry can change is stored too.
     let refused = admin(mesh).with("idempotency-key", &unique("key"));
-    refused.call("CordonPeer", json!({ "id": "nobody-at-all" })).refused("not_found");
-    let again = refused.call("CordonPeer", json!({ "id": "nobody-at-all" })).refused("not_found");
+    refused
+        .call("CordonPeer", json!({ "id": "nobody-at-all" }))
+        .refused("not_found");
+    let again = refused
+        .call("CordonPeer", json!({ "id": "nobody-at-all" }))
+        .refused("not_found");
     assert_eq!(again.header("mesh-replayed"), "true", "{again:?}");
 }
 
@@ -445,7 +610,11 @@ fn pages_show_one_revision_while_writes_go_on(mesh: &Mesh) {
     let ids: Vec<String> = (0..23).map(|n| format!("{group}-{n:02}")).collect();
     let at = admin(mesh);
     for id in &ids {
-        at.call("RegisterPeer", json!({ "id": id, "endpoints": ["h:1"], "labels": { "group": group } })).ok();
+        at.call(
+            "RegisterPeer",
+            json!({ "id": id, "endpoints": ["h:1"], "labels": { "group": group } }),
+        )
+        .ok();
     }
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -453,10 +622,16 @@ fn pages_show_one_revision_while_writes_go_on(mesh: &Mesh) {
             let mut n = 0;
             while !stop.load(Ordering::Relaxed) {
                 n += 1;
-                let new = json!({ "id": format!("{group}-{n:02}-new"), "endpoints": ["h:1"], "labels": { "group": group } });
+                let new =
+                    json!({ "id": format!("{group}-{n:02}-new"), "endpoints": ["h:1"], "labels": { "group": group } });
                 at.call("RegisterPeer", new).ok();
-                at.call("PatchPeer", json!({ "id": ids[n % ids.len()], "labels": { "n": n.to_string() } })).ok();
-                at.call("DeregisterPeer", json!({ "id": format!("{group}-{n:02}-new") })).ok();
+                at.call(
+                    "PatchPeer",
+                    json!({ "id": ids[n % ids.len()], "labels": { "n": n.to_string() } }),
+                )
+                .ok();
+                at.call("DeregisterPeer", json!({ "id": format!("{group}-{n:02}-new") }))
+                    .ok();
             }
         });
         let paged = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| read_pages(mesh, &group, &ids)));
@@ -497,16 +672,25 @@ fn read_pages(mesh: &Mesh, group: &str, ids: &[String]) {
         for id in ids {
             assert!(seen.contains(id), "{id} is missing at revision {revision}");
         }
-        assert!(seen.len() <= ids.len() + 1, "more than were there at any one revision: {seen:?}");
+        assert!(
+            seen.len() <= ids.len() + 1,
+            "more than were there at any one revision: {seen:?}"
+        );
     }
     // A cursor belongs to its filter, and is no text that anybody can make up.
     let at = caller(mesh, mesh.ids()[0], Wire::H2, "read");
-    let first = at.call("ListPeers", json!({ "limit": 5, "selector": format!("group={group}") })).ok();
+    let first = at
+        .call("ListPeers", json!({ "limit": 5, "selector": format!("group={group}") }))
+        .ok();
     let cursor = first.str("nextCursor");
-    at.call("ListPeers", json!({ "cursor": cursor })).refused("token_mismatch");
-    at.call("ListPeers", json!({ "cursor": "bm9uc2Vuc2U" })).refused("token_mismatch");
-    at.call("ListPeers", json!({ "limit": 1001 })).refused("invalid_argument");
-    at.call("ListPeers", json!({ "selector": "a=b=c,," })).refused("invalid_argument");
+    at.call("ListPeers", json!({ "cursor": cursor }))
+        .refused("token_mismatch");
+    at.call("ListPeers", json!({ "cursor": "bm9uc2Vuc2U" }))
+        .refused("token_mismatch");
+    at.call("ListPeers", json!({ "limit": 1001 }))
+        .refused("invalid_argument");
+    at.call("ListPeers", json!({ "selector": "a=b=c,," }))
+        .refused("invalid_argument");
 }
 
 /// `/control` is the older name of `/meshkit`.
@@ -518,8 +702,17 @@ fn the_older_prefix_serves_the_same(mesh: &Mesh) {
     let alias = at.get(&format!("/control/peers/{id}")).ok();
     let canonical = at.get(&format!("/meshkit/peers/{id}")).ok();
     assert_eq!((&alias.json, alias.etag()), (&canonical.json, canonical.etag()));
-    assert_eq!(at.get("/control/status").ok().json["mesh"], at.get("/meshkit/status").ok().json["mesh"]);
-    let drained = at.send("POST", &format!("/control/peers/{id}:drain"), &json!({ "dryRun": true })).ok();
+    assert_eq!(
+        at.get("/control/status").ok().json["mesh"],
+        at.get("/meshkit/status").ok().json["mesh"]
+    );
+    let drained = at
+        .send(
+            "POST",
+            &format!("/control/peers/{id}:drain"),
+            &json!({ "dryRun": true }),
+        )
+        .ok();
     assert_eq!(drained.str("status"), "DRAINING");
 }
 
@@ -556,14 +749,19 @@ fn header_and_body_have_to_agree(mesh: &Mesh) {
     for (name, value, body) in cases {
         for wire in Wire::ALL {
             let mut request = json!({ "id": id });
-            request.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
+            request
+                .as_object_mut()
+                .unwrap()
+                .extend(body.as_object().unwrap().clone());
             let at = at.clone().over(wire).with(name, value);
             at.call("CordonPeer", request).refused("invalid_argument");
         }
     }
     assert_eq!(at.call("GetPeer", json!({ "id": id })).ok().etag(), made.etag);
     let by_header = at.clone().with("mesh-reason", "by header").with("mesh-ticket", "T-7");
-    by_header.call("CordonPeer", json!({ "id": id, "reason": "by header" })).ok();
+    by_header
+        .call("CordonPeer", json!({ "id": id, "reason": "by header" }))
+        .ok();
     let target = format!("peer/{id}");
     let record = audit(mesh).into_iter().rfind(|record| record.target == target).unwrap();
     assert_eq!((record.reason.as_str(), record.ticket.as_str()), ("by header", "T-7"));
@@ -573,7 +771,11 @@ fn header_and_body_have_to_agree(mesh: &Mesh) {
 fn a_long_poll_ends_with_the_operation(mesh: &Mesh) {
     let id = unique("polled");
     register(mesh, &id);
-    let operation = admin(mesh).call("DrainPeer", json!({ "id": id })).ok().str("operation").to_owned();
+    let operation = admin(mesh)
+        .call("DrainPeer", json!({ "id": id }))
+        .ok()
+        .str("operation")
+        .to_owned();
     thread::scope(|scope| {
         for node in mesh.ids() {
             for wire in Wire::ALL {
@@ -589,9 +791,17 @@ fn a_long_poll_ends_with_the_operation(mesh: &Mesh) {
     // It has ended, so there is nothing to wait for.
     let start = std::time::Instant::now();
     let at = caller(mesh, follower(mesh), Wire::H2, "read");
-    at.call("GetOperation", json!({ "id": operation, "waitVersion": 99, "timeout": "20s" })).ok();
+    at.call(
+        "GetOperation",
+        json!({ "id": operation, "waitVersion": 99, "timeout": "20s" }),
+    )
+    .ok();
     assert!(start.elapsed() < Duration::from_secs(5));
-    at.call("GetOperation", json!({ "id": operation, "timeout": "61s", "waitVersion": 1 })).refused("invalid_argument");
+    at.call(
+        "GetOperation",
+        json!({ "id": operation, "timeout": "61s", "waitVersion": 1 }),
+    )
+    .refused("invalid_argument");
 }
 
 /// Anonymous probes say only whether; metrics need `observe`; the contract is there as OpenAPI and by reflection.
@@ -603,7 +813,9 @@ fn health_metrics_and_contract_are_served(mesh: &Mesh) {
             assert_eq!(nobody.get("/readyz").status, 200);
             nobody.get("/metrics").refused("unauthenticated");
             nobody.get("/nowhere").refused("not_found");
-            caller(mesh, node, wire, "read").get("/metrics").refused("scope_missing");
+            caller(mesh, node, wire, "read")
+                .get("/metrics")
+                .refused("scope_missing");
             let metrics = caller(mesh, node, wire, "observe").get("/metrics").ok().text;
             for line in ["# TYPE meshkit_", "transport=\"h2\""] {
                 assert!(metrics.contains(line), "no {line} in:\n{metrics}");
@@ -612,17 +824,31 @@ fn health_metrics_and_contract_are_served(mesh: &Mesh) {
             for method in proto::methods::all() {
                 let verb = method.http.verb.as_str().to_lowercase();
                 let found = &contract.json["paths"][&method.http.template.text][&verb];
-                assert!(found.is_object(), "{} {} is not in the contract", verb, method.http.template.text);
+                assert!(
+                    found.is_object(),
+                    "{} {} is not in the contract",
+                    verb,
+                    method.http.template.text
+                );
             }
         }
         let grpc = caller(mesh, node, Wire::Grpc, "read");
-        let health = grpc.clone().without("authorization").grpc_raw("/grpc.health.v1.Health/Check", Vec::new().into());
-        assert_eq!((health.header("grpc-status"), &health.message()[..]), ("0", &[8, 1][..]), "SERVING");
+        let health = grpc
+            .clone()
+            .without("authorization")
+            .grpc_raw("/grpc.health.v1.Health/Check", Vec::new().into());
+        assert_eq!(
+            (health.header("grpc-status"), &health.message()[..]),
+            ("0", &[8, 1][..]),
+            "SERVING"
+        );
         let unknown = grpc.grpc_raw("/meshkit.v1.PeerService/Explode", Vec::new().into());
         assert_eq!(unknown.header("grpc-status"), "12", "unimplemented, said as gRPC");
     }
     let peers = method("ListPeers").http.template.text.clone();
-    let put = admin(mesh).send("PUT", &peers, &json!({})).refused("method_not_allowed");
+    let put = admin(mesh)
+        .send("PUT", &peers, &json!({}))
+        .refused("method_not_allowed");
     assert_eq!(put.header("allow"), "GET, POST");
 }
 
@@ -632,19 +858,35 @@ fn every_access_is_in_the_trail_with_its_transport(mesh: &Mesh) {
         let id = unique("trail");
         let target = format!("peer/{id}");
         let request = unique("request");
-        let at = caller(mesh, follower(mesh), wire, "operate").with("mesh-route", "forward").with("mesh-request-id", &request);
+        let at = caller(mesh, follower(mesh), wire, "operate")
+            .with("mesh-route", "forward")
+            .with("mesh-request-id", &request);
         let key = unique("key");
-        at.clone().with("idempotency-key", &key).call("RegisterPeer", registration(&id)).ok();
-        at.clone().with("idempotency-key", &key).call("RegisterPeer", registration(&id)).ok();
+        at.clone()
+            .with("idempotency-key", &key)
+            .call("RegisterPeer", registration(&id))
+            .ok();
+        at.clone()
+            .with("idempotency-key", &key)
+            .call("RegisterPeer", registration(&id))
+            .ok();
         let told = json!({ "id": id, "reason": "because", "ticket": "CHG-2" });
         let cordoned = at.call("CordonPeer", told).ok();
         assert_eq!(cordoned.header("mesh-request-id"), request);
-        at.clone().with("if-match", "\"stale\"").call("UncordonPeer", json!({ "id": id })).refused("etag_mismatch");
+        at.clone()
+            .with("if-match", "\"stale\"")
+            .call("UncordonPeer", json!({ "id": id }))
+            .refused("etag_mismatch");
 
         let list = json!({ "target": target, "limit": 100 });
-        let records = caller(mesh, leader(mesh), wire, "observe").call("ListAuditRecords", list).ok();
+        let records = caller(mesh, leader(mesh), wire, "observe")
+            .call("ListAuditRecords", list)
+            .ok();
         let items = records.json["items"].as_array().unwrap();
-        let told: Vec<_> = items.iter().map(|item| (item["action"].as_str().unwrap(), item["outcome"].as_str().unwrap())).collect();
+        let told: Vec<_> = items
+            .iter()
+            .map(|item| (item["action"].as_str().unwrap(), item["outcome"].as_str().unwrap()))
+            .collect();
         let expected = [
             ("peers.register", "APPLIED"),
             ("peers.register", "REPLAYED"),
@@ -653,22 +895,51 @@ fn every_access_is_in_the_trail_with_its_transport(mesh: &Mesh) {
         ];
         assert_eq!(told, expected);
         for item in items {
-            assert_eq!((&item["actor"], &item["transport"]), (&json!("dev-operator"), &json!(wire.label())), "{item}");
+            assert_eq!(
+                (&item["actor"], &item["transport"]),
+                (&json!("dev-operator"), &json!(wire.label())),
+                "{item}"
+            );
             assert_eq!(item["requestId"], request, "{item}");
-            assert!(item["receivedAt"].is_string() && item["proposedAt"].is_string(), "{item}");
+            assert!(
+                item["receivedAt"].is_string() && item["proposedAt"].is_string(),
+                "{item}"
+            );
         }
         let cordon = &items[2];
-        assert_eq!((&cordon["reason"], &cordon["ticket"]), (&json!("because"), &json!("CHG-2")));
+        assert_eq!(
+            (&cordon["reason"], &cordon["ticket"]),
+            (&json!("because"), &json!("CHG-2"))
+        );
         assert_eq!(cordon["changes"][0]["before"]["peer"]["status"], "ACTIVE");
         assert_eq!(cordon["changes"][0]["after"]["peer"]["status"], "CORDONED");
         assert_eq!(items[3]["code"], "etag_mismatch");
     }
     let odd = "a b&c=d/é";
     let at = caller(mesh, leader(mesh), Wire::H2, "observe");
-    let none = at.get(&format!("/meshkit/audit?target={}&outcome=rejected", encoded(odd))).ok();
-    assert_eq!(none.json["items"], json!([]), "a query is decoded, and enum words are read in any case");
-    assert_eq!(at.clone().with(header::ACCEPT.as_str(), "*/*").get("/meshkit/audit?limit=1").ok().json["items"].as_array().unwrap().len(), 1);
+    let none = at
+        .get(&format!("/meshkit/audit?target={}&outcome=rejected", encoded(odd)))
+        .ok();
+    assert_eq!(
+        none.json["items"],
+        json!([]),
+        "a query is decoded, and enum words are read in any case"
+    );
+    assert_eq!(
+        at.clone()
+            .with(header::ACCEPT.as_str(), "*/*")
+            .get("/meshkit/audit?limit=1")
+            .ok()
+            .json["items"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
     let sdk = builder(mesh, "operate").build().unwrap();
-    let patch = PatchPeerRequest { id: "nobody".into(), ..Default::default() };
+    let patch = PatchPeerRequest {
+        id: "nobody".into(),
+        ..Default::default()
+    };
     assert_eq!(wait(sdk.patch_peer(patch)).unwrap_err().code(), "not_found");
 }

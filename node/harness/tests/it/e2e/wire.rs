@@ -34,7 +34,13 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 /// The runtime of all clients.
 pub fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap())
+    RUNTIME.get_or_init(|| {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap()
+    })
 }
 
 /// How a call is written.
@@ -81,7 +87,9 @@ impl Tls {
             None => builder.with_no_client_auth(),
             Some((cert, key)) => {
                 let chain = CertificateDer::pem_slice_iter(cert).map(Result::unwrap).collect();
-                builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key).unwrap()).unwrap()
+                builder
+                    .with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key).unwrap())
+                    .unwrap()
             }
         };
         Self(Arc::new(config))
@@ -90,7 +98,9 @@ impl Tls {
     /// A TLS connection to `address`. `alpn` may be empty.
     pub async fn connect(&self, address: &str, alpn: &[u8]) -> Result<TlsStream<TcpStream>, String> {
         let address: SocketAddr = address.parse().map_err(|error| format!("{address}: {error}"))?;
-        let tcp = TcpStream::connect(address).await.map_err(|error| format!("connecting: {error}"))?;
+        let tcp = TcpStream::connect(address)
+            .await
+            .map_err(|error| format!("connecting: {error}"))?;
         let mut config = ClientConfig::clone(&self.0);
         if !alpn.is_empty() {
             config.alpn_protocols = vec![alpn.to_vec()];
@@ -114,12 +124,18 @@ impl Caller {
     /// `api` is `https://host:port`.
     pub fn new(api: &str, wire: Wire, tls: Tls) -> Self {
         let address = api.strip_prefix("https://").unwrap_or(api).to_owned();
-        Self { address, wire, tls, headers: HeaderMap::new() }
+        Self {
+            address,
+            wire,
+            tls,
+            headers: HeaderMap::new(),
+        }
     }
 
     /// The same with a header on every request.
     pub fn with(mut self, name: &'static str, value: &str) -> Self {
-        self.headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        self.headers
+            .insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
         self
     }
 
@@ -142,7 +158,8 @@ impl Caller {
 
     /// Calls an RPC by its name (`DrainPeer`) with its request in JSON.
     pub fn call(&self, rpc: &str, request: Value) -> Reply {
-        self.try_call(rpc, request).unwrap_or_else(|error| panic!("{rpc} at {} over {:?}: {error}", self.address, self.wire))
+        self.try_call(rpc, request)
+            .unwrap_or_else(|error| panic!("{rpc} at {} over {:?}: {error}", self.address, self.wire))
     }
 
     /// As [`Caller::call`], for a caller that may not even get a connection.
@@ -167,7 +184,9 @@ impl Caller {
 
     /// As [`Caller::raw`], for a request that may not be read to its end.
     pub fn try_raw(&self, verb: &str, path: &str, content_type: &str, body: impl Into<Bytes>) -> Result<Reply, String> {
-        runtime().block_on(within(self.request(verb, path, content_type, body.into()))).map(Reply::rest)
+        runtime()
+            .block_on(within(self.request(verb, path, content_type, body.into())))
+            .map(Reply::rest)
     }
 
     /// `GET path`.
@@ -181,11 +200,19 @@ impl Caller {
     }
 
     async fn rest(&self, method: &Method, request: Value) -> Result<Reply, String> {
-        let Value::Object(mut fields) = request else { panic!("a request is an object") };
+        let Value::Object(mut fields) = request else {
+            panic!("a request is an object")
+        };
         let path = path_of(method, &mut fields);
         let verb = method.http.verb.as_str();
         let sent = if method.http.body {
-            self.request(verb, &path, "application/json", Value::Object(fields).to_string().into()).await
+            self.request(
+                verb,
+                &path,
+                "application/json",
+                Value::Object(fields).to_string().into(),
+            )
+            .await
         } else {
             self.request(verb, &with_query(path, &fields), "", Bytes::new()).await
         };
@@ -207,11 +234,16 @@ impl Caller {
         let mut framed = vec![0];
         framed.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
         framed.extend_from_slice(&message);
-        self.clone().with("te", "trailers").request("POST", path, "application/grpc", framed.into()).await
+        self.clone()
+            .with("te", "trailers")
+            .request("POST", path, "application/grpc", framed.into())
+            .await
     }
 
     async fn request(&self, verb: &str, path: &str, content_type: &str, body: Bytes) -> Result<Answer, String> {
-        let uri: Uri = format!("https://{}{path}", self.address).parse().map_err(|e| format!("{path}: {e}"))?;
+        let uri: Uri = format!("https://{}{path}", self.address)
+            .parse()
+            .map_err(|e| format!("{path}: {e}"))?;
         let mut request = Request::builder().method(verb).uri(uri);
         if let Some(headers) = request.headers_mut() {
             headers.extend(self.headers.clone());
@@ -225,20 +257,28 @@ impl Caller {
 }
 
 async fn within<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    tokio::time::timeout(REQUEST_TIMEOUT, work).await.map_err(|_| "no answer in time".to_owned())?
+    tokio::time::timeout(REQUEST_TIMEOUT, work)
+        .await
+        .map_err(|_| "no answer in time".to_owned())?
 }
 
 async fn exchange(caller: &Caller, mut request: Request<Full<Bytes>>) -> Result<Answer, String> {
     let broken = |error: hyper::Error| {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        let cause = std::error::Error::source(&error)
+            .map(|cause| format!(": {cause}"))
+            .unwrap_or_default();
         format!("{error}{cause}")
     };
     let response = match caller.wire {
         Wire::H1 => {
             let stream = caller.tls.connect(&caller.address, b"http/1.1").await?;
-            let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+            let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+                .await
+                .map_err(broken)?;
             tokio::spawn(connection);
-            request.headers_mut().insert(header::HOST, HeaderValue::from_str(&caller.address).unwrap());
+            request
+                .headers_mut()
+                .insert(header::HOST, HeaderValue::from_str(&caller.address).unwrap());
             let path = request.uri().path_and_query().unwrap().as_str().parse().unwrap();
             *request.uri_mut() = path;
             send.send_request(request).await.map_err(broken)?
@@ -255,7 +295,11 @@ async fn exchange(caller: &Caller, mut request: Request<Full<Bytes>>) -> Result<
     let collected = body.collect().await.map_err(broken)?;
     let mut headers = head.headers;
     headers.extend(collected.trailers().cloned().unwrap_or_default());
-    Ok(Answer { status: head.status.as_u16(), headers, body: collected.to_bytes() })
+    Ok(Answer {
+        status: head.status.as_u16(),
+        headers,
+        body: collected.to_bytes(),
+    })
 }
 
 /// A response, its trailers among the headers.
@@ -268,11 +312,18 @@ pub struct Answer {
 impl Answer {
     /// The message of a gRPC answer; empty where there is none.
     pub fn message(&self) -> Bytes {
-        if self.body.len() < 5 { Bytes::new() } else { self.body.slice(5..) }
+        if self.body.len() < 5 {
+            Bytes::new()
+        } else {
+            self.body.slice(5..)
+        }
     }
 
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     }
 }
 
@@ -295,12 +346,22 @@ impl Reply {
     fn rest(answer: Answer) -> Self {
         let text = String::from_utf8_lossy(&answer.body).into_owned();
         let json = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
-        Self { ok: answer.status < 300, status: answer.status, grpc: None, headers: answer.headers, json, text }
+        Self {
+            ok: answer.status < 300,
+            status: answer.status,
+            grpc: None,
+            headers: answer.headers,
+            json,
+            text,
+        }
     }
 
     fn grpc(answer: Answer, method: &Method) -> Result<Self, String> {
         let status: i32 = answer.header("grpc-status").parse().map_err(|_| {
-            format!("no grpc-status; HTTP {} {:?} {:?}", answer.status, answer.headers, answer.body)
+            format!(
+                "no grpc-status; HTTP {} {:?} {:?}",
+                answer.status, answer.headers, answer.body
+            )
         })?;
         let json = if status == 0 {
             let message = DynamicMessage::decode(method.output.clone(), answer.message()).map_err(|e| e.to_string())?;
@@ -321,12 +382,19 @@ impl Reply {
     }
 
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     }
 
     /// The code of a refusal; empty for a success.
     pub fn code(&self) -> &str {
-        if self.ok { "" } else { self.json["code"].as_str().unwrap_or("(no code)") }
+        if self.ok {
+            ""
+        } else {
+            self.json["code"].as_str().unwrap_or("(no code)")
+        }
     }
 
     pub fn is_ok(&self) -> bool {
@@ -354,7 +422,10 @@ impl Reply {
             }
         }
         for member in ["detail", "hint", "requestId"] {
-            assert!(self.json[member].as_str().is_some_and(|text| !text.is_empty()), "no {member}: {self:?}");
+            assert!(
+                self.json[member].as_str().is_some_and(|text| !text.is_empty()),
+                "no {member}: {self:?}"
+            );
         }
         assert!(self.grpc.is_some() || self.json["retryable"].is_boolean(), "{self:?}");
         self
@@ -362,7 +433,9 @@ impl Reply {
 
     /// `Mesh-Revision`
     pub fn revision(&self) -> u64 {
-        self.header("mesh-revision").parse().unwrap_or_else(|_| panic!("no Mesh-Revision: {self:?}"))
+        self.header("mesh-revision")
+            .parse()
+            .unwrap_or_else(|_| panic!("no Mesh-Revision: {self:?}"))
     }
 
     /// The ETag, without the quotes that REST puts around it.
@@ -378,14 +451,21 @@ impl Reply {
 
 impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HTTP {} gRPC {:?} {:?} {} {}", self.status, self.grpc, self.headers, self.json, self.text)
+        write!(
+            f,
+            "HTTP {} gRPC {:?} {:?} {} {}",
+            self.status, self.grpc, self.headers, self.json, self.text
+        )
     }
 }
 
 /// The RPC of this name.
 #[track_caller]
 pub fn method(rpc: &str) -> &'static Method {
-    proto::methods::all().iter().find(|method| method.name == rpc).unwrap_or_else(|| panic!("no RPC {rpc}"))
+    proto::methods::all()
+        .iter()
+        .find(|method| method.name == rpc)
+        .unwrap_or_else(|| panic!("no RPC {rpc}"))
 }
 
 /// The path of a request; takes the fields out that are in it.
@@ -397,7 +477,9 @@ fn path_of(method: &Method, fields: &mut Map<String, Value>) -> String {
         match segment {
             Segment::Literal(literal) => path.push_str(literal),
             Segment::Variable(name) => {
-                let value = fields.remove(name).unwrap_or_else(|| panic!("{}: no {name}", method.name));
+                let value = fields
+                    .remove(name)
+                    .unwrap_or_else(|| panic!("{}: no {name}", method.name));
                 path.push_str(&encoded(&plain(&value)));
             }
         }
@@ -410,9 +492,15 @@ fn path_of(method: &Method, fields: &mut Map<String, Value>) -> String {
 }
 
 fn with_query(path: String, fields: &Map<String, Value>) -> String {
-    let pairs: Vec<String> =
-        fields.iter().map(|(name, value)| format!("{name}={}", encoded(&plain(value)))).collect();
-    if pairs.is_empty() { path } else { format!("{path}?{}", pairs.join("&")) }
+    let pairs: Vec<String> = fields
+        .iter()
+        .map(|(name, value)| format!("{name}={}", encoded(&plain(value))))
+        .collect();
+    if pairs.is_empty() {
+        path
+    } else {
+        format!("{path}?{}", pairs.join("&"))
+    }
 }
 
 fn plain(value: &Value) -> String {
@@ -422,7 +510,15 @@ fn plain(value: &Value) -> String {
 /// Percent-encodes everything but what is never special.
 pub fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| {
+            if plain(byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
 }
 
 /// The problem in the details of a gRPC status; its `ErrorInfo` has to say the same code.
@@ -430,10 +526,16 @@ fn problem_of(answer: &Answer) -> Option<Value> {
     let details = answer.header("grpc-status-details-bin").trim_end_matches('=');
     let bytes = BASE64_STANDARD_NO_PAD.decode(details).ok()?;
     let status = tonic_types::pb::Status::decode(bytes.as_slice()).ok()?;
-    let by_type: BTreeMap<&str, &[u8]> =
-        status.details.iter().map(|any| (any.type_url.rsplit('/').next().unwrap_or(""), any.value.as_slice())).collect();
+    let by_type: BTreeMap<&str, &[u8]> = status
+        .details
+        .iter()
+        .map(|any| (any.type_url.rsplit('/').next().unwrap_or(""), any.value.as_slice()))
+        .collect();
     let problem = proto::v1::Problem::decode(*by_type.get("meshkit.v1.Problem")?).ok()?;
     let info = tonic_types::pb::ErrorInfo::decode(*by_type.get("google.rpc.ErrorInfo")?).ok()?;
-    assert_eq!((info.reason.as_str(), info.domain.as_str()), (problem.code.as_str(), "meshkit"));
+    assert_eq!(
+        (info.reason.as_str(), info.domain.as_str()),
+        (problem.code.as_str(), "meshkit")
+    );
     proto::json::to_value(&problem).ok()
 }

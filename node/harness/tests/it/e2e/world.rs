@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use api_client::{CallOptions, Client, Consistency, Context, Endpoint, context::Environment, context::Flags, methods::GetStatus};
+use api_client::{
+    CallOptions, Client, Consistency, Context, Endpoint, context::Environment, context::Flags, methods::GetStatus,
+};
 use node_harness::{Mesh, Options, wait_for};
 use proto::v1::{GetStatusRequest, Operation, Peer, RegisterPeerRequest, Status};
 use serde_json::{Value, json};
@@ -19,8 +21,14 @@ pub const SOON: Duration = Duration::from_secs(30);
 
 /// Three nodes; a drain stays on each of its steps for this long.
 pub fn drains_take(settle: Duration) -> Options {
-    let settle = ("MESHKIT_MESH__DRAIN_SETTLE_MS".to_owned(), settle.as_millis().to_string());
-    Options { environment: vec![settle], ..Options::default() }
+    let settle = (
+        "MESHKIT_MESH__DRAIN_SETTLE_MS".to_owned(),
+        settle.as_millis().to_string(),
+    );
+    Options {
+        environment: vec![settle],
+        ..Options::default()
+    }
 }
 
 /// A name that no other test uses.
@@ -41,7 +49,10 @@ pub fn client(mesh: &Mesh, who: &str) -> Client {
 
 /// What [`client`] is made of.
 pub fn builder(mesh: &Mesh, who: &str) -> api_client::Builder {
-    let flags = Flags { context: Some(mesh.context(who)), ..Flags::default() };
+    let flags = Flags {
+        context: Some(mesh.context(who)),
+        ..Flags::default()
+    };
     let context = Context::load(&flags, &Environment::default()).unwrap();
     api_client::Builder::from_context(&context).unwrap()
 }
@@ -137,7 +148,11 @@ pub fn audit(mesh: &Mesh) -> Vec<proto::v1::AuditRecord> {
     let mut records = Vec::new();
     let mut cursor = String::new();
     loop {
-        let request = proto::v1::ListAuditRecordsRequest { limit: 500, cursor, ..Default::default() };
+        let request = proto::v1::ListAuditRecordsRequest {
+            limit: 500,
+            cursor,
+            ..Default::default()
+        };
         let page = wait(client.list_audit_records(request)).unwrap().message;
         records.extend(page.items);
         if page.next_cursor.is_empty() {
@@ -153,14 +168,22 @@ pub fn agreed(mesh: &Mesh) -> (u64, String) {
     let mut last = BTreeMap::new();
     let found = wait_for(SOON, "all nodes at one revision", || {
         for node in mesh.ids() {
-            last.insert(node, status_of(mesh, &client, node).map(|status| (status.revision, status.digest)));
+            last.insert(
+                node,
+                status_of(mesh, &client, node).map(|status| (status.revision, status.digest)),
+            );
         }
         let first = last.values().next().cloned().flatten()?;
-        last.values().all(|seen| seen.as_ref().is_some_and(|seen| seen.0 == first.0)).then_some(first)
+        last.values()
+            .all(|seen| seen.as_ref().is_some_and(|seen| seen.0 == first.0))
+            .then_some(first)
     });
     let (revision, digest) = found.unwrap_or_else(|error| panic!("{error}: {last:?}"));
     assert_eq!(digest.len(), 64, "no digest: {last:?}");
-    assert!(last.values().flatten().all(|seen| seen.1 == digest), "replicas differ: {last:?}");
+    assert!(
+        last.values().flatten().all(|seen| seen.1 == digest),
+        "replicas differ: {last:?}"
+    );
     (revision, digest)
 }
 

@@ -1,0 +1,85 @@
+//! `[api]`, `[tls]` and `[limits]`: what faces the network.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::config::settings::{section, within};
+
+section! {
+    /// The API listener: gRPC and REST over HTTP/2 and HTTP/1.1, always with TLS.
+    pub struct Api {
+        /// Address and port to listen on.
+        listen: SocketAddr = (Ipv4Addr::LOCALHOST, 7401);
+        /// Where clients and other nodes reach it, `host:port`. If absent: as `mesh.members` says.
+        advertise: Option<String> = None => within(3, 261);
+        /// The deadline of a request that names none.
+        request_timeout_default_ms: u64 = 10_000_u64 => within(100, 3_600_000);
+        /// The longest deadline a request can name.
+        request_timeout_max_ms: u64 = 120_000_u64 => within(100, 3_600_000);
+        /// How long a long poll waits that names no timeout.
+        long_poll_default_ms: u64 = 30_000_u64 => within(100, 3_600_000);
+        /// The longest a long poll can ask to wait.
+        long_poll_max_ms: u64 = 60_000_u64 => within(100, 3_600_000);
+        /// How long a client may take to send the head of a request.
+        header_timeout_ms: u64 = 10_000_u64 => within(100, 600_000);
+        /// A connection on which nothing is under way for this long is closed.
+        idle_timeout_ms: u64 = 300_000_u64 => within(1_000, 86_400_000);
+        /// How often a silent HTTP/2 connection is asked whether it lives …
+        ping_interval_ms: u64 = 20_000_u64 => within(1_000, 3_600_000);
+        /// … and how long it may take to answer.
+        ping_timeout_ms: u64 = 20_000_u64 => within(100, 600_000);
+        /// How long the body of a refused request is read and thrown away.
+        drain_timeout_ms: u64 = 1_000_u64 => within(10, 60_000);
+        /// How long connecting to the leader may take, for requests that are forwarded to it.
+        forward_connect_timeout_ms: u64 = 3_000_u64 => within(100, 60_000);
+        /// How long a list is kept ready for its next page.
+        pinned_list_ms: u64 = 120_000_u64 => within(1_000, 3_600_000);
+    }
+}
+
+section! {
+    /// Certificates of this node, for both listeners and for dialling other nodes. Read again
+    /// on SIGHUP, without dropping connections.
+    pub struct Tls {
+        /// PEM bundle of the certificate authorities whose nodes and clients are trusted.
+        ca_file: PathBuf = "/etc/meshkit/ca.crt";
+        /// This node's certificate (with intermediates, if any), PEM.
+        cert_file: PathBuf = "/etc/meshkit/node.crt";
+        /// Its private key, PEM. Only the node's user may be able to read it.
+        key_file: PathBuf = "/etc/meshkit/node.key";
+        /// A handshake that takes longer is given up.
+        handshake_timeout_ms: u64 = 5_000_u64 => within(100, 60_000);
+        /// Handshakes under way at once, per listener; further connections wait.
+        handshakes_max: u64 = 256_u64 => within(1, 65_536);
+    }
+}
+
+section! {
+    /// Bounds on what one client can make this node do.
+    pub struct Limits {
+        /// Open connections on the API listener; further ones are closed at once.
+        connections_max: u64 = 4_096_u64 => within(1, 1_000_000);
+        /// Requests under way on one HTTP/2 connection.
+        streams_per_connection_max: u64 = 256_u64 => within(1, 10_000);
+        /// Requests under way on the whole listener; further ones get `resource_exhausted`.
+        requests_in_flight_max: u64 = 4_096_u64 => within(1, 1_000_000);
+        /// Long polls at once, within the limit above.
+        long_polls_max: u64 = 1_024_u64 => within(1, 1_000_000);
+        /// Size of one request's body.
+        body_bytes_max: u64 = 1_048_576_u64 => within(1_024, 67_108_864);
+        /// Size of one request's head.
+        header_bytes_max: u64 = 65_536_u64 => within(8_192, 1_048_576);
+        /// Headers of one HTTP/1.1 request.
+        headers_max: u64 = 100_u64 => within(16, 1_000);
+        /// Size of a bearer token.
+        token_bytes_max: u64 = 16_384_u64 => within(256, 65_536);
+        /// How much of a refused body is read and thrown away, so that the client sees why.
+        drain_bytes_max: u64 = 2_097_152_u64 => within(0, 67_108_864);
+        /// Items on a page of a list when the caller does not say.
+        page_items_default: u64 = 100_u64 => within(1, 1_000);
+        /// The most items on a page.
+        page_items_max: u64 = 1_000_u64 => within(1, 1_000);
+        /// Lists kept ready for their next page; others are read from history.
+        pinned_lists_max: u64 = 64_u64 => within(0, 65_536);
+    }
+}

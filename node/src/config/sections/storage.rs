@@ -1,0 +1,34 @@
+//! `[storage]` and `[retention]`: what is kept on disk, and for how long.
+
+use crate::config::settings::{section, within};
+
+section! {
+    /// The two stores on disk, log and state.
+    pub struct Storage {
+        /// Memory that caches blocks for reads, per store.
+        cache_bytes: u64 = 33_554_432_u64 => within(1_048_576, 1_099_511_627_776);
+        /// Memory that collects writes of one table before they become a file. More means fewer
+        /// files, and more log to replay after a crash.
+        memtable_bytes: u64 = 33_554_432_u64 => within(1_048_576, 4_294_967_296);
+        /// Size the log store's write-ahead files may reach before tables are written out.
+        wal_bytes_max: u64 = 134_217_728_u64 => within(16_777_216, 68_719_476_736);
+        /// Files kept open, per store.
+        open_files_max: u64 = 512_u64 => within(64, 1_000_000);
+        /// The state is made durable after this many bytes of changes …
+        state_flush_bytes: u64 = 33_554_432_u64 => within(65_536, 4_294_967_296);
+        /// … or this long after a change; until then the log holds what is needed to rebuild it.
+        state_flush_interval_ms: u64 = 10_000_u64 => within(100, 3_600_000);
+        /// Memory for the newest entries of the log, for replication and apply.
+        log_tail_bytes: u64 = 33_554_432_u64 => within(1_048_576, 4_294_967_296);
+    }
+}
+
+section! {
+    /// How much of the past is kept.
+    pub struct Retention {
+        /// Audit records between two checkpoints that the leader signs.
+        audit_checkpoint_records: u64 = 1_000_u64 => within(1, 1_000_000);
+        /// After this long one is signed also with fewer, if there are any at all.
+        audit_checkpoint_interval_ms: u64 = 60_000_u64 => within(100, 86_400_000);
+    }
+}

@@ -1,0 +1,42 @@
+//! What a node needs of the machine it runs on.
+//!
+//! Production fills this in over RocksDB, TLS and the system's clock; a simulation over a
+//! simulated disk and network. Nothing behind it touches the machine in any other way.
+
+use std::sync::Arc;
+
+use api_server::Authenticator;
+use api_server::ports::Alarm;
+use controllers::Signer;
+use raft::Threads;
+use raft::engine::Engine;
+use raft::env::{Clock, Dial, Listen};
+use rand::RngCore;
+
+/// The machine, as a node sees it.
+pub struct Env {
+    /// The engine of the log store.
+    pub log: Arc<dyn Engine>,
+    /// The engine of the state store.
+    pub state: Arc<dyn Engine>,
+    /// Where clients and other nodes reach the API.
+    pub api: Box<dyn Listen>,
+    /// Where other nodes reach consensus.
+    pub raft: Box<dyn Listen>,
+    /// How this node reaches others.
+    pub dial: Arc<dyn Dial>,
+    /// Its clocks.
+    pub clock: Arc<dyn Clock>,
+    /// All randomness of the node follows from this.
+    pub rng: Box<dyn RngCore + Send>,
+    /// Where what blocks is run.
+    pub threads: Threads,
+    /// Signs with the node's key.
+    pub signer: Arc<dyn Signer>,
+    /// Knows who callers are; whoever fills this in may replace its rules while the node runs.
+    pub auth: Arc<Authenticator>,
+    /// Alarms about the machine, asked for whenever somebody looks.
+    pub alarms: Arc<dyn Fn() -> Vec<Alarm> + Send + Sync>,
+    /// Whether this node founds its cluster: its data directory was made by `init`.
+    pub founder: bool,
+}

@@ -1,0 +1,152 @@
+//! What each use of the program does, and how it ends.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this module is where the program speaks"
+)]
+
+use std::future::Future;
+use std::path::Path;
+
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+
+use crate::args::{Args, Command, ConfigCommand};
+use crate::config::{Config, print};
+use crate::directory::DataDirectory;
+use crate::exit::{Exit, Failure};
+use crate::{certs, dev, logs, production, tls};
+
+/// Does what the command line says. Everything that goes wrong is printed here, and nowhere else.
+pub fn run(args: Args) -> Exit {
+    match dispatch(args) {
+        Ok(()) => Exit::Stopped,
+        Err(failure) => {
+            eprintln!("meshkit-node: {}", failure.message.trim_end());
+            failure.exit
+        }
+    }
+}
+
+fn dispatch(args: Args) -> Result<(), Failure> {
+    if let Some(parent) = args.die_with_parent {
+        die_with(parent)?;
+    }
+    tls::install_provider();
+    match (args.command, args.config) {
+        (None, Some(file)) if args.check_config => check(&file),
+        (None, Some(file)) => node(&file),
+        (None, None) => Err(Failure::new(
+            Exit::Config,
+            "nothing to do: --config FILE runs a node, `dev` a whole mesh; see --help",
+        )),
+        (Some(Command::Init { config }), _) => init(&config),
+        (Some(Command::Config(ConfigCommand::PrintDefault)), _) => {
+            print!("{}", print::defaults());
+            Ok(())
+        }
+        (Some(Command::Certs(command)), _) => {
+            let written = certs::command::run(&command).map_err(certs_failure)?;
+            for file in written {
+                println!("{}", file.display());
+            }
+            Ok(())
+        }
+        // Children ask to die with the thread that made them: this one.
+        (Some(Command::Dev(options)), _) => on_this_thread(dev::run(&options)),
+    }
+}
+
+fn certs_failure(error: certs::Error) -> Failure {
+    let exit = match error {
+        certs::Error::Exists(_) | certs::Error::Invalid(_) | certs::Error::Content { .. } => Exit::Config,
+        certs::Error::File { .. } | certs::Error::Crypto { .. } => Exit::Failed,
+    };
+    Failure::new(exit, error.to_string())
+}
+
+fn load(file: &Path) -> Result<Config, Failure> {
+    Config::load(file).map_err(|invalid| Failure::new(Exit::Config, format!("invalid configuration\n{invalid}")))
+}
+
+/// `--check-config`: the configuration, and that the files it names can be used.
+fn check(file: &Path) -> Result<(), Failure> {
+    let config = load(file)?;
+    production::check_files(&config)?;
+    println!(
+        "{}: good, for node {} of cluster {} of mesh {}",
+        file.display(),
+        config.node.id,
+        config.mesh.cluster,
+        config.mesh.id
+    );
+    Ok(())
+}
+
+/// `init`: the data directory of the node that founds a mesh.
+fn init(file: &Path) -> Result<(), Failure> {
+    let config = load(file)?;
+    if !config.mesh.members.0.iter().any(|member| member.id == config.node.id) {
+        return Err(Failure::new(
+            Exit::Config,
+            format!(
+                "{}: node {} is not among `mesh.members`: the founder has to be one of them",
+                file.display(),
+                config.node.id
+            ),
+        ));
+    }
+    let directory = DataDirectory::init(&config)?;
+    let others = config.mesh.members.0.len() - 1;
+    println!(
+        "{} is the data directory of a new mesh, {}.",
+        directory.path().display(),
+        config.mesh.id
+    );
+    println!("Start this node with: meshkit-node --config {}", file.display());
+    if others > 0 {
+        println!(
+            "Start the {others} other node(s) with empty data directories; they wait for this one. Do not run init there."
+        );
+    }
+    Ok(())
+}
+
+/// `--config`: the node itself.
+fn node(file: &Path) -> Result<(), Failure> {
+    let config = load(file)?;
+    let levels = logs::start(&config.log).map_err(|why| Failure::new(Exit::Failed, why))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("meshkit")
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, format!("the runtime cannot be started: {error}")))?;
+    let ended = runtime.block_on(production::run(file, config, levels));
+    // Whatever still runs has had its time.
+    runtime.shutdown_background();
+    if let Err(failure) = &ended {
+        tracing::error!(exit = failure.exit as u8, reason = %failure.message, "the node stops");
+    }
+    ended
+}
+
+fn on_this_thread(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, format!("the runtime cannot be started: {error}")))?
+        .block_on(work)
+}
+
+/// Has the kernel kill this process when its parent ends, however that happens.
+fn die_with(parent: i32) -> Result<(), Failure> {
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|error| Failure::new(Exit::Failed, format!("--die-with-parent: {error}")))?;
+    // It may have ended before we asked.
+    if getppid() != Pid::from_raw(parent) {
+        return Err(Failure::new(
+            Exit::Failed,
+            format!("--die-with-parent: our parent is not process {parent}"),
+        ));
+    }
+    Ok(())
+}

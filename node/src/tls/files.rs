@@ -1,0 +1,235 @@
+//! The certificates in use, read from files and replaced while connections go on.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+
+use raft::env::Purpose;
+
+use super::signer::NodeKey;
+use super::verify::NodeVerifier;
+use super::{Error, alpn};
+use crate::certs::identity::{self, Identity};
+use crate::config::sections;
+
+/// A certificate that ends sooner than this is worth a warning.
+const EXPIRES_SOON: Duration = Duration::from_secs(30 * 86_400);
+
+/// What the listeners and the dialler use at the moment.
+pub struct Certificates {
+    /// Who this node is, and therefore what its own certificate has to say.
+    own: Identity,
+    current: ArcSwap<Loaded>,
+}
+
+/// One state of the files.
+pub(super) struct Loaded {
+    pub(super) api: Arc<ServerConfig>,
+    pub(super) raft: Arc<ServerConfig>,
+    pub(super) dial_api: Arc<ClientConfig>,
+    pub(super) dial_raft: Arc<ClientConfig>,
+    pub(super) signer: NodeKey,
+    not_after: SystemTime,
+}
+
+impl std::fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certificates")
+            .field("own", &self.own)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Certificates {
+    /// Reads the files of `tls` for the node that is `own`.
+    ///
+    /// # Errors
+    /// When a file cannot be used, or the certificate is not this node's.
+    pub fn load(tls: &sections::Tls, own: Identity) -> Result<Arc<Self>, Error> {
+        let loaded = Loaded::read(tls, &own)?;
+        Ok(Arc::new(Self {
+            own,
+            current: ArcSwap::from_pointee(loaded),
+        }))
+    }
+
+    /// Reads the files again. Connections that are up stay; new ones use what was read. On an
+    /// error everything stays as it was.
+    pub fn reload(&self, tls: &sections::Tls) -> Result<(), Error> {
+        self.current.store(Arc::new(Loaded::read(tls, &self.own)?));
+        Ok(())
+    }
+
+    /// When the node's certificate ends.
+    pub fn not_after(&self) -> SystemTime {
+        self.current.load().not_after
+    }
+
+    pub(super) fn current(&self) -> Arc<Loaded> {
+        self.current.load_full()
+    }
+}
+
+impl Loaded {
+    fn read(tls: &sections::Tls, own: &Identity) -> Result<Self, Error> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let roots = Arc::new(roots(&tls.ca_file)?);
+        let chain = chain(&tls.cert_file)?;
+        let not_after = check_own(&chain, own, &tls.cert_file)?;
+        let key = || PrivateKeyDer::from_pem_file(&tls.key_file).map_err(|error| file(&tls.key_file, describe(&error)));
+        let verifier = Arc::new(NodeVerifier::new(roots.clone(), provider.clone(), own.clone()));
+        // Our own certificate has to pass what we demand of others, else nobody will talk to us.
+        verifier.verify_chain(&chain).map_err(|error| {
+            Error::Mismatch(format!(
+                "{}: not signed by any authority in {} or not valid now: {error}",
+                tls.cert_file.display(),
+                tls.ca_file.display()
+            ))
+        })?;
+        let leaf = chain.first().map(|leaf| leaf.to_vec()).unwrap_or_default();
+        let signer = NodeKey::new(&leaf, key()?.secret_der()).map_err(|why| file(&tls.key_file, why))?;
+        Ok(Self {
+            signer,
+            api: Arc::new(server(&provider, &roots, chain.clone(), key()?, Purpose::Api, tls)?),
+            raft: Arc::new(server(&provider, &roots, chain.clone(), key()?, Purpose::Raft, tls)?),
+            dial_api: Arc::new(client(&provider, &verifier, chain.clone(), key()?, Purpose::Api, tls)?),
+            dial_raft: Arc::new(client(&provider, &verifier, chain, key()?, Purpose::Raft, tls)?),
+            not_after,
+        })
+    }
+}
+
+fn file(path: &Path, detail: impl Into<String>) -> Error {
+    Error::File {
+        path: path.to_owned(),
+        detail: detail.into(),
+    }
+}
+
+fn describe(error: &rustls::pki_types::pem::Error) -> String {
+    use rustls::pki_types::pem::Error as Pem;
+    match error {
+        Pem::Io(error) => error.to_string(),
+        Pem::NoItemsFound => "has no PEM block of the kind expected here".to_owned(),
+        other => format!("is not valid PEM: {other:?}"),
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let read = CertificateDer::pem_file_iter(path).map_err(|error| file(path, describe(&error)))?;
+    let certificates: Vec<_> = read
+        .collect::<Result<_, _>>()
+        .map_err(|error| file(path, describe(&error)))?;
+    if certificates.is_empty() {
+        return Err(file(path, "holds no certificate"));
+    }
+    Ok(certificates)
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots
+            .add(certificate)
+            .map_err(|error| file(path, format!("an authority cannot be used: {error}")))?;
+    }
+    Ok(roots)
+}
+
+fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    certificates(path)
+}
+
+/// Checks that the node's certificate is the node's. Answers when it ends.
+fn check_own(chain: &[CertificateDer<'_>], own: &Identity, path: &Path) -> Result<SystemTime, Error> {
+    let leaf = chain.first().ok_or_else(|| file(path, "holds no certificate"))?;
+    let uri = identity::of_certificate(leaf).map_err(|detail| file(path, detail))?;
+    if uri != own.to_string() {
+        return Err(Error::Mismatch(format!(
+            "{}: is the certificate of {uri}, but this node is {own}",
+            path.display()
+        )));
+    }
+    let (_, parsed) =
+        X509Certificate::from_der(leaf).map_err(|error| file(path, format!("not a certificate: {error}")))?;
+    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+    let not_after = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    let left = not_after.duration_since(SystemTime::now()).unwrap_or_default();
+    if left < EXPIRES_SOON {
+        tracing::warn!(file = %path.display(), days = left.as_secs() / 86_400, "the node's certificate expires soon");
+    }
+    Ok(not_after)
+}
+
+fn server(
+    provider: &Arc<CryptoProvider>,
+    roots: &Arc<RootCertStore>,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    purpose: Purpose,
+    tls: &sections::Tls,
+) -> Result<ServerConfig, Error> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
+    let verifier = match purpose {
+        Purpose::Raft => verifier.build(),
+        Purpose::Api => verifier.allow_unauthenticated().build(),
+    };
+    let verifier = verifier.map_err(|error| file(&tls.ca_file, error.to_string()))?;
+    let builder = ServerConfig::builder_with_provider(provider.clone());
+    let builder = match purpose {
+        Purpose::Raft => builder.with_protocol_versions(&[&rustls::version::TLS13]),
+        Purpose::Api => builder.with_safe_default_protocol_versions(),
+    };
+    let mut config = builder
+        .map_err(|error| Error::Mismatch(error.to_string()))?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .map_err(|error| unfit(tls, &error))?;
+    config.alpn_protocols = alpn(purpose);
+    // A resumed session skips the certificate check, and with it a CA that was withdrawn.
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+fn client(
+    provider: &Arc<CryptoProvider>,
+    verifier: &Arc<NodeVerifier>,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    purpose: Purpose,
+    tls: &sections::Tls,
+) -> Result<ClientConfig, Error> {
+    let mut config = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| Error::Mismatch(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier.clone())
+        .with_client_auth_cert(chain, key)
+        .map_err(|error| unfit(tls, &error))?;
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = match purpose {
+        Purpose::Raft => alpn(purpose),
+        // Forwarded requests are multiplexed: HTTP/2 or nothing.
+        Purpose::Api => vec![b"h2".to_vec()],
+    };
+    Ok(config)
+}
+
+fn unfit(tls: &sections::Tls, error: &rustls::Error) -> Error {
+    Error::Mismatch(format!(
+        "{} and {} do not fit each other: {error}",
+        tls.cert_file.display(),
+        tls.key_file.display()
+    ))
+}
