@@ -16,10 +16,7 @@ pub enum Threads {
 
 impl Threads {
     /// Runs `work`, which may block.
-    pub(crate) async fn run<T: Send + 'static>(
-        self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> io::Result<T> {
+    pub(crate) async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         match self {
             Self::Own => tokio::task::spawn_blocking(work)
                 .await

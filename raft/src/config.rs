@@ -77,6 +77,10 @@ impl Config {
             purge_batch_size: self.purge_batch,
             max_payload_entries: self.append_entries,
             enable_pre_vote: Some(true),
+            // A leader that restarts must not go on in its old term: it may have lost entries that
+            // it had sent, and others had synced, before its own disk had; and its state may be
+            // behind what it acknowledged, which its read index would then be as well.
+            enable_leader_restore: Some(false),
             backoff: "20ms 50ms 100ms ...500ms".into(),
             ..openraft::Config::default()
         }

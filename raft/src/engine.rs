@@ -31,9 +31,13 @@ impl Store {
     pub fn tables(self) -> &'static [Table] {
         match self {
             Self::Log => &[Table::Log, Table::LogMeta],
-            Self::State => {
-                &[Table::StateMeta, Table::Records, Table::History, Table::Index, Table::Cluster]
-            }
+            Self::State => &[
+                Table::StateMeta,
+                Table::Records,
+                Table::History,
+                Table::Index,
+                Table::Cluster,
+            ],
         }
     }
 
@@ -225,13 +229,7 @@ pub trait Engine: Send + Sync + 'static {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
 
     /// The first `limit` rows with keys in `from..to`, ascending.
-    fn scan(
-        &self,
-        table: Table,
-        from: &[u8],
-        to: &[u8],
-        limit: usize,
-    ) -> Result<Vec<Row>, EngineError>;
+    fn scan(&self, table: Table, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, EngineError>;
 
     /// The last row with a key in `from..to`.
     fn last(&self, table: Table, from: &[u8], to: &[u8]) -> Result<Option<Row>, EngineError>;
@@ -239,11 +237,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Visits the rows of `ranges`, in order, all as they are at the instant at which `visit` is
     /// first called, with [`Visit::Pinned`]; writes go on meanwhile and are not seen. Ends early
     /// when `visit` breaks.
-    fn export(
-        &self,
-        ranges: &[KeyRange],
-        visit: &mut dyn FnMut(Visit) -> ControlFlow<()>,
-    ) -> Result<(), EngineError>;
+    fn export(&self, ranges: &[KeyRange], visit: &mut dyn FnMut(Visit) -> ControlFlow<()>) -> Result<(), EngineError>;
 
     /// Writes a consistent copy of everything written so far into the directory `to`, which must
     /// not exist. The copy opens as an engine of its own.
@@ -289,12 +283,18 @@ pub enum EngineError {
 impl EngineError {
     /// An I/O error.
     pub fn io(context: impl Into<String>, source: io::Error) -> Self {
-        Self::Io { context: context.into(), source }
+        Self::Io {
+            context: context.into(),
+            source,
+        }
     }
 
     /// Found corruption.
     pub fn corrupt(place: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self::Corrupt { place: place.into(), detail: detail.into() }
+        Self::Corrupt {
+            place: place.into(),
+            detail: detail.into(),
+        }
     }
 
     /// As a reason to stop the node.

@@ -73,19 +73,14 @@ impl Error {
             | Self::Unavailable { .. }
             | Self::DeadlineExceeded { .. }
             | Self::Overloaded { .. } => true,
-            Self::TooLarge { .. }
-            | Self::Membership { .. }
-            | Self::History(_)
-            | Self::Fatal(_) => false,
+            Self::TooLarge { .. } | Self::Membership { .. } | Self::History(_) | Self::Fatal(_) => false,
         }
     }
 
     /// Whether the proposal may have been, or may yet be, applied although this error was given.
     pub fn maybe_applied(&self) -> bool {
         match self {
-            Self::Unavailable { maybe_applied, .. } | Self::DeadlineExceeded { maybe_applied } => {
-                *maybe_applied
-            }
+            Self::Unavailable { maybe_applied, .. } | Self::DeadlineExceeded { maybe_applied } => *maybe_applied,
             Self::Fatal(_) => true,
             Self::NotLeader { .. }
             | Self::Overloaded { .. }
@@ -97,7 +92,10 @@ impl Error {
 
     /// An [`Error::Unavailable`] of a request that certainly was not applied.
     pub(crate) fn unavailable(reason: impl Into<String>) -> Self {
-        Self::Unavailable { reason: reason.into(), maybe_applied: false }
+        Self::Unavailable {
+            reason: reason.into(),
+            maybe_applied: false,
+        }
     }
 }
 
@@ -143,6 +141,9 @@ pub struct Fatal {
 impl Fatal {
     /// A reason to stop.
     pub fn new(kind: FatalKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into() }
+        Self {
+            kind,
+            detail: detail.into(),
+        }
     }
 }

@@ -16,7 +16,9 @@ pub(crate) struct FatalLatch {
 
 impl FatalLatch {
     pub(crate) fn new() -> Self {
-        Self { reason: Arc::new(watch::Sender::new(None)) }
+        Self {
+            reason: Arc::new(watch::Sender::new(None)),
+        }
     }
 
     /// Notes a reason. Only the first counts: later ones are its consequences.

@@ -5,9 +5,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
-use openraft::ChangeMembers;
 use serde::{Deserialize, Serialize};
 use statemachine::{Answer, Entry, NodeId, Recorded, Replicated, Request, Stamp, cluster};
 use tokio::sync::{broadcast, watch};
@@ -56,10 +56,7 @@ impl Committed {
     pub fn unit(&self) -> Option<&Arc<Recorded>> {
         match &self.answer {
             Answer::Recorded(unit) => Some(unit),
-            Answer::Refused(_)
-            | Answer::AlreadyHere
-            | Answer::ReplicationRefused(_)
-            | Answer::Cluster(_) => None,
+            Answer::Refused(_) | Answer::AlreadyHere | Answer::ReplicationRefused(_) | Answer::Cluster(_) => None,
         }
     }
 }
@@ -114,21 +111,13 @@ impl Handle {
     }
 
     /// Commits a change of cluster state; its stamp is set by the leader. As [`Handle::propose`].
-    pub async fn propose_cluster(
-        &self,
-        command: cluster::Command,
-        deadline: Instant,
-    ) -> Result<Committed, Error> {
+    pub async fn propose_cluster(&self, command: cluster::Command, deadline: Instant) -> Result<Committed, Error> {
         self.check_running()?;
         self.node.proposer.propose_cluster(command, deadline).await
     }
 
     /// Commits what another cluster's apply decided. As [`Handle::propose`].
-    pub async fn propose_replicated(
-        &self,
-        replicated: Replicated,
-        deadline: Instant,
-    ) -> Result<Committed, Error> {
+    pub async fn propose_replicated(&self, replicated: Replicated, deadline: Instant) -> Result<Committed, Error> {
         self.check_running()?;
         self.node.proposer.propose_replicated(replicated, deadline).await
     }
@@ -228,12 +217,13 @@ impl Handle {
         self.node.publisher.units()
     }
 
-    /// What this node knows of consensus now. At most half a second old.
+    /// What this node knows of consensus now.
     pub fn status(&self) -> Status {
-        self.node.status.borrow().clone()
+        self.node.watched.status()
     }
 
-    /// The same, for those who wait for a change.
+    /// The same, for those who wait for a change: at most half a second old, and a moment behind
+    /// [`Handle::status`].
     pub fn watch_status(&self) -> watch::Receiver<Status> {
         self.node.status.clone()
     }
@@ -258,9 +248,9 @@ impl Handle {
         let members: BTreeMap<u64, Endpoint> = members.into_iter().map(|(n, e)| (n.0, e)).collect();
         match timeout_at(deadline, self.node.raft.initialize(members)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(RaftError::APIError(InitializeError::NotAllowed(_)))) => {
-                Err(Error::Membership { reason: "the cluster is initialized already".into() })
-            }
+            Ok(Err(RaftError::APIError(InitializeError::NotAllowed(_)))) => Err(Error::Membership {
+                reason: "the cluster is initialized already".into(),
+            }),
             Ok(Err(RaftError::APIError(InitializeError::NotInMembers(_)))) => {
                 let reason = format!("node {} has to be one of the first members", self.node());
                 Err(Error::Membership { reason })
@@ -273,7 +263,10 @@ impl Handle {
     fn stopped(&self, reason: String) -> Error {
         match self.node.fatal.get() {
             Some(fatal) => Error::Fatal(fatal),
-            None => Error::Unavailable { reason, maybe_applied: true },
+            None => Error::Unavailable {
+                reason,
+                maybe_applied: true,
+            },
         }
     }
 
@@ -329,7 +322,11 @@ impl Handle {
         let member = status.members.iter().find(|m| m.node == node);
         match member {
             None if self.view().state().cluster.is_removed(node) => return Ok(()),
-            None => return Err(Error::Membership { reason: format!("node {node} is not a member") }),
+            None => {
+                return Err(Error::Membership {
+                    reason: format!("node {node} is not a member"),
+                });
+            }
             Some(member) if member.voter => self.check_removable(&status, node)?,
             Some(_) => {}
         }
@@ -338,8 +335,10 @@ impl Handle {
             return Err(Error::NotLeader { leader: self.leader() });
         }
         let gone = BTreeSet::from([node.0]);
-        let change =
-            ChangeMembers::Batch(vec![ChangeMembers::RemoveVoters(gone.clone()), ChangeMembers::RemoveNodes(gone)]);
+        let change = match member {
+            Some(member) if member.voter => ChangeMembers::RemoveVoters(gone),
+            Some(_) | None => ChangeMembers::RemoveNodes(gone),
+        };
         let changed = self.node.raft.change_membership(change, false);
         match timeout_at(deadline, changed).await {
             Ok(Ok(_)) => {}
@@ -347,7 +346,12 @@ impl Handle {
             Err(_) => return Err(Error::DeadlineExceeded { maybe_applied: true }),
         }
         let stamp = Stamp::default();
-        let command = cluster::Command::RemoveNode { stamp, node, actor, reason };
+        let command = cluster::Command::RemoveNode {
+            stamp,
+            node,
+            actor,
+            reason,
+        };
         self.propose_cluster(command, deadline).await.map(|_| ())
     }
 
@@ -355,7 +359,9 @@ impl Handle {
     fn check_removable(&self, status: &Status, node: NodeId) -> Result<(), Error> {
         let lease = self.node.config.election_timeout_max;
         let staying = || status.members.iter().filter(|m| m.voter && m.node != node);
-        let answering = staying().filter(|m| m.last_contact.is_some_and(|since| since <= lease)).count();
+        let answering = staying()
+            .filter(|m| m.last_contact.is_some_and(|since| since <= lease))
+            .count();
         let staying = staying().count();
         let reason = if staying == 0 {
             format!("node {node} is the last voter")
@@ -369,7 +375,10 @@ impl Handle {
 
     fn leader(&self) -> Option<Leader> {
         let (node, endpoint) = leader_of(&self.node.raft)?;
-        Some(Leader { node: NodeId(node), api: endpoint.map(|e| e.api).unwrap_or_default() })
+        Some(Leader {
+            node: NodeId(node),
+            api: endpoint.map(|e| e.api).unwrap_or_default(),
+        })
     }
 
     /// Hands leadership to a voter, or to the most caught up one. Returns when another leads.

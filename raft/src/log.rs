@@ -28,7 +28,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { queue: 4096, batch_bytes: 4 << 20, tail_bytes: 32 << 20, read_bytes: 1 << 20 }
+        Self {
+            queue: 4096,
+            batch_bytes: 4 << 20,
+            tail_bytes: 32 << 20,
+            read_bytes: 1 << 20,
+        }
     }
 }
 

@@ -10,6 +10,8 @@ pub(crate) mod append;
 pub(crate) mod client;
 pub(crate) mod conn;
 pub(crate) mod frame;
+#[cfg(test)]
+mod golden;
 pub(crate) mod identity;
 pub(crate) mod link;
 pub(crate) mod message;
@@ -19,7 +21,7 @@ pub(crate) mod transfer;
 
 use std::time::Duration;
 
-pub use identity::{Identity, RefusalCounters, RefusalCode};
+pub use identity::{Identity, RefusalCode, RefusalCounters};
 
 /// Limits and deadlines of the transport.
 #[derive(Clone, Debug)]

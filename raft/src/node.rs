@@ -67,6 +67,7 @@ pub(crate) struct Node {
     pub fatal: FatalLatch,
     pub log_counters: Arc<LogCounters>,
     pub refusals: Arc<RefusalCounters>,
+    pub watched: Arc<watchdog::Watched>,
     pub status: watch::Receiver<Status>,
     tasks: Mutex<Vec<AbortOnDrop>>,
     writer_done: Mutex<Option<oneshot::Receiver<()>>>,
@@ -83,16 +84,32 @@ pub async fn start(boot: Boot) -> Result<Handle, Fatal> {
 }
 
 async fn start_seeded(boot: Boot) -> Result<Handle, Fatal> {
-    let Boot { identity, config, log, state, clock, dial, listen, seed: _ } = boot;
-    let internal = |e: String| Fatal::new(FatalKind::Internal, e);
-    let openraft_config = config.to_openraft(identity.cluster.as_str()).map_err(internal)?;
+    let Boot {
+        identity,
+        config,
+        log,
+        state,
+        clock,
+        dial,
+        listen,
+        seed: _,
+    } = boot;
     let fatal = FatalLatch::new();
-    let opening = Opening { identity: identity.clone(), config: config.clone(), log, state, clock: clock.clone() };
+    let opening = Opening {
+        identity: identity.clone(),
+        config: config.clone(),
+        log,
+        state,
+        clock: clock.clone(),
+    };
     let latch = fatal.clone();
-    let opened = config.threads.run(move || opening.open(latch)).await;
-    let (log_store, writer, machine) =
-        opened.map_err(|e| internal(e.to_string()))?.map_err(|e| e.to_fatal())?;
-    let writer_done = run_writer(writer, config.threads).map_err(|e| internal(e.to_string()))?;
+    let opened = config
+        .threads
+        .run(move || opening.open(latch))
+        .await
+        .map_err(internal)?;
+    let (log_store, writer, machine) = opened.map_err(|e| e.to_fatal())?;
+    let writer_done = run_writer(writer, config.threads).map_err(internal)?;
 
     let refused_by = RefusedBy::new();
     let dialer = Dialer {
@@ -103,69 +120,118 @@ async fn start_seeded(boot: Boot) -> Result<Handle, Fatal> {
     };
     let pool = Pool::new(dialer);
     let log_counters = log_store.counters.clone();
-    let factory = Factory { pool: pool.clone() };
-    let raft = Raft::new(identity.node.0, Arc::new(openraft_config), factory, log_store, machine.clone());
-    let raft = raft.await.map_err(|e| fatal.get().unwrap_or_else(|| internal(e.to_string())))?;
-
-    let publisher = machine.publisher();
-    let patience = config.net.request_timeout;
-    let (reads, rounds_here, rounds_anywhere) =
-        Reads::new(raft.clone(), pool.clone(), config.reads, config.reads_waiting, patience);
+    let raft = {
+        let config = Arc::new(config.to_openraft(identity.cluster.as_str()).map_err(internal)?);
+        let factory = Factory { pool: pool.clone() };
+        let raft = Raft::new(identity.node.0, config, factory, log_store, machine.clone()).await;
+        raft.map_err(|e| fatal.get().unwrap_or_else(|| internal(e)))?
+    };
     let proposer = Arc::new(Proposer {
         raft: raft.clone(),
         own: identity.node,
-        publisher: publisher.clone(),
+        publisher: machine.publisher().clone(),
         clock,
         fatal: fatal.clone(),
         room: Semaphore::new(config.proposals.in_flight),
         limits: config.proposals.clone(),
         mesh_clock: Mutex::new(None),
     });
-    let refusals = Arc::new(RefusalCounters::default());
-    let server = Arc::new(Server {
-        own: identity.clone(),
-        raft: raft.clone(),
-        shared: machine.shared.clone(),
-        publisher: publisher.clone(),
-        reads: reads.clone(),
-        proposer: proposer.clone(),
-        limits: config.net.clone(),
-        refusals: refusals.clone(),
-    });
-    let watched = watchdog::Watched {
+    let watched = Arc::new(watchdog::Watched {
         own: identity.node,
         raft: raft.clone(),
+        proposer: proposer.clone(),
         machine: machine.clone(),
         pool: pool.clone(),
         fatal: fatal.clone(),
         refused_by,
         lease: config.election_timeout_max,
-    };
-    let (status_sender, status) = watch::channel(watched.status());
-    let tasks = vec![
-        AbortOnDrop(spawn(server.run(listen))),
-        AbortOnDrop(spawn(rounds_here)),
-        AbortOnDrop(spawn(rounds_anywhere)),
-        AbortOnDrop(spawn(watched.run(status_sender))),
-    ];
-    let node = Node {
-        own: identity,
+    });
+    let parts = Parts {
+        identity,
         config,
         raft,
         machine,
-        publisher,
         proposer,
-        reads,
         pool,
         fatal,
+        watched,
         log_counters,
-        refusals,
-        status,
-        tasks: Mutex::new(tasks),
-        writer_done: Mutex::new(Some(writer_done)),
-        stopped: AtomicBool::new(false),
     };
-    Ok(Handle::new(node))
+    Ok(Handle::new(parts.run(listen, writer_done)))
+}
+
+fn internal(error: impl std::fmt::Display) -> Fatal {
+    Fatal::new(FatalKind::Internal, error.to_string())
+}
+
+/// A node whose tasks are not running yet.
+struct Parts {
+    identity: Identity,
+    config: Config,
+    raft: Raft,
+    machine: StateMachine,
+    proposer: Arc<Proposer>,
+    pool: Pool,
+    fatal: FatalLatch,
+    watched: Arc<watchdog::Watched>,
+    log_counters: Arc<LogCounters>,
+}
+
+impl Parts {
+    /// Starts its tasks.
+    fn run(self, listen: Box<dyn Listen>, writer_done: oneshot::Receiver<()>) -> Node {
+        let Self {
+            identity,
+            config,
+            raft,
+            machine,
+            proposer,
+            pool,
+            fatal,
+            watched,
+            log_counters,
+        } = self;
+        let publisher = machine.publisher().clone();
+        let patience = config.net.request_timeout;
+        let (reads, rounds_here, rounds_anywhere) =
+            Reads::new(raft.clone(), pool.clone(), config.reads, config.reads_waiting, patience);
+        let refusals = Arc::new(RefusalCounters::default());
+        let server = Arc::new(Server {
+            own: identity.clone(),
+            raft: raft.clone(),
+            shared: machine.shared.clone(),
+            publisher: publisher.clone(),
+            reads: reads.clone(),
+            proposer: proposer.clone(),
+            limits: config.net.clone(),
+            refusals: refusals.clone(),
+        });
+        let (status_sender, status) = watch::channel(watched.status());
+        let tasks = vec![
+            AbortOnDrop(spawn(server.run(listen))),
+            AbortOnDrop(spawn(rounds_here)),
+            AbortOnDrop(spawn(rounds_anywhere)),
+            AbortOnDrop(spawn(watched.clone().run(status_sender))),
+        ];
+        Node {
+            own: identity,
+            config,
+            raft,
+            machine,
+            publisher,
+            proposer,
+            reads,
+            pool,
+            fatal,
+            log_counters,
+            refusals,
+            watched,
+            status,
+            tasks: Mutex::new(tasks),
+            writer_done: Mutex::new(Some(writer_done)),
+            stopped: AtomicBool::new(false),
+        }
+    }
 }
 
 /// What opening the stores needs. It blocks.
@@ -179,11 +245,16 @@ struct Opening {
 
 impl Opening {
     fn open(self, fatal: FatalLatch) -> Result<(LogStore, LogWriter, StateMachine), EngineError> {
-        let Self { identity, config, log, state, clock } = self;
+        let Self {
+            identity,
+            config,
+            log,
+            state,
+            clock,
+        } = self;
         format::claim(&*log, Store::Log, &identity)?;
         format::claim(&*state, Store::State, &identity)?;
-        let machine =
-            StateMachine::open(state, clock, config.threads, config.state.clone(), fatal.clone())?;
+        let machine = StateMachine::open(state, clock, config.threads, config.state.clone(), fatal.clone())?;
         let (log_store, writer) = log::open::open(log, config.log.clone(), config.threads, fatal)?;
         check_together(&log_store, &machine)?;
         Ok((log_store, writer, machine))

@@ -33,7 +33,10 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { in_flight: 8192, entry_bytes: 2 << 20 }
+        Self {
+            in_flight: 8192,
+            entry_bytes: 2 << 20,
+        }
     }
 }
 
@@ -86,9 +89,17 @@ impl Proposer {
         Ok(Stamp { mesh_time_ms, wall_ms })
     }
 
+    /// Starts mesh time where the last leader's ended, as soon as this node leads: time in which
+    /// nobody proposes anything counts as well.
+    pub(crate) fn take_over_clock(&self) {
+        // Not leading any more is not this caller's concern.
+        self.stamp().ok();
+    }
+
     pub(crate) async fn propose(&self, request: Request, deadline: Instant) -> Result<Committed, Error> {
         let stamp = self.stamp()?;
-        self.commit(&Entry::Command(Box::new(request.stamp(stamp))), deadline).await
+        self.commit(&Entry::Command(Box::new(request.stamp(stamp))), deadline)
+            .await
     }
 
     pub(crate) async fn propose_replicated(
@@ -124,17 +135,26 @@ impl Proposer {
         };
         let bytes = codec::encode(Format::Entry, &entry);
         if bytes.len() > self.limits.entry_bytes {
-            return Err(Error::TooLarge { bytes: bytes.len(), limit: self.limits.entry_bytes });
+            return Err(Error::TooLarge {
+                bytes: bytes.len(),
+                limit: self.limits.entry_bytes,
+            });
         }
         let link = pool.link(leader, &endpoint, Lane::Control);
-        let conn = link.conn(deadline).await.map_err(|e| Error::unavailable(e.to_string()))?;
+        let conn = link
+            .conn(deadline)
+            .await
+            .map_err(|e| Error::unavailable(e.to_string()))?;
         let patience = deadline.saturating_duration_since(Instant::now());
         let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
-        let answer = conn.request(Message::Propose { patience_ms }, vec![bytes.into()], deadline).await;
+        let answer = conn
+            .request(Message::Propose { patience_ms }, vec![bytes.into()], deadline)
+            .await;
         match answer {
-            Ok(Message::Proposed { log_index, revision }) => {
-                Ok(Carried { log_index, revision: revision.map(Revision) })
-            }
+            Ok(Message::Proposed { log_index, revision }) => Ok(Carried {
+                log_index,
+                revision: revision.map(Revision),
+            }),
             Ok(Message::NotProposed { reason }) => Err(Error::unavailable(reason)),
             Ok(other) => Err(unknown(format!("the leader answered {other:?}"))),
             Err(NetError::Timeout) => Err(Error::DeadlineExceeded { maybe_applied: true }),
@@ -146,14 +166,30 @@ impl Proposer {
     pub(crate) async fn carried(&self, entry: Entry, deadline: Instant) -> Result<Carried, Error> {
         let committed = match entry {
             Entry::Command(proposal) => {
-                let Proposal { stamp: _, origin, conditions, command } = *proposal;
-                self.propose(Request { origin, conditions, command }, deadline).await?
+                let Proposal {
+                    stamp: _,
+                    origin,
+                    conditions,
+                    command,
+                } = *proposal;
+                self.propose(
+                    Request {
+                        origin,
+                        conditions,
+                        command,
+                    },
+                    deadline,
+                )
+                .await?
             }
             Entry::Cluster(command) => self.propose_cluster(command, deadline).await?,
             Entry::Replicated(replicated) => self.propose_replicated(replicated, deadline).await?,
         };
         let revision = committed.unit().map(|unit| unit.unit.position.revision);
-        Ok(Carried { log_index: committed.log_index, revision })
+        Ok(Carried {
+            log_index: committed.log_index,
+            revision,
+        })
     }
 
     async fn commit(&self, entry: &Entry, deadline: Instant) -> Result<Committed, Error> {
@@ -162,10 +198,15 @@ impl Proposer {
         }
         let bytes = codec::encode(Format::Entry, entry);
         if bytes.len() > self.limits.entry_bytes {
-            return Err(Error::TooLarge { bytes: bytes.len(), limit: self.limits.entry_bytes });
+            return Err(Error::TooLarge {
+                bytes: bytes.len(),
+                limit: self.limits.entry_bytes,
+            });
         }
         let Ok(_room) = self.room.try_acquire() else {
-            return Err(Error::Overloaded { queued: self.limits.in_flight });
+            return Err(Error::Overloaded {
+                queued: self.limits.in_flight,
+            });
         };
         if deadline <= Instant::now() {
             return Err(Error::DeadlineExceeded { maybe_applied: false });
@@ -173,7 +214,10 @@ impl Proposer {
         let write = self.raft.client_write(Command(Bytes::from(bytes)));
         match timeout_at(deadline, write).await {
             Ok(Ok(written)) => match written.data.0 {
-                Some(answer) => Ok(Committed { log_index: written.log_id.index, answer }),
+                Some(answer) => Ok(Committed {
+                    log_index: written.log_id.index,
+                    answer,
+                }),
                 None => Err(Error::Unavailable {
                     reason: "the entry was applied without an answer".into(),
                     maybe_applied: true,
@@ -191,15 +235,18 @@ impl Proposer {
                 reason: "leadership changed before the entry was committed".into(),
                 maybe_applied: true,
             },
-            RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => {
-                Error::Membership { reason: error.to_string() }
-            }
-            RaftError::APIError(ClientWriteError::PreconditionFailed(error)) => {
-                Error::Membership { reason: error.to_string() }
-            }
+            RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => Error::Membership {
+                reason: error.to_string(),
+            },
+            RaftError::APIError(ClientWriteError::PreconditionFailed(error)) => Error::Membership {
+                reason: error.to_string(),
+            },
             RaftError::Fatal(error) => match self.fatal.get() {
                 Some(fatal) => Error::Fatal(fatal),
-                None => Error::Unavailable { reason: error.to_string(), maybe_applied: true },
+                None => Error::Unavailable {
+                    reason: error.to_string(),
+                    maybe_applied: true,
+                },
             },
         }
     }
@@ -210,7 +257,12 @@ impl Proposer {
         match (&error, leader_of(&self.raft)) {
             // openraft does not always know the address of the leader it names.
             (Error::NotLeader { leader: None }, Some((node, Some(endpoint)))) if node != self.own.0 => {
-                Error::NotLeader { leader: Some(Leader { node: NodeId(node), api: endpoint.api }) }
+                Error::NotLeader {
+                    leader: Some(Leader {
+                        node: NodeId(node),
+                        api: endpoint.api,
+                    }),
+                }
             }
             _ => error,
         }
@@ -218,18 +270,27 @@ impl Proposer {
 }
 
 fn unknown(reason: String) -> Error {
-    Error::Unavailable { reason, maybe_applied: true }
+    Error::Unavailable {
+        reason,
+        maybe_applied: true,
+    }
 }
 
 /// What openraft's pointer to the leader means to the caller.
 pub(crate) fn forwarded(forward: &ForwardToLeader<TypeConfig>, maybe_applied: bool) -> Error {
-    let unavailable = |reason: &str| Error::Unavailable { reason: reason.into(), maybe_applied };
+    let unavailable = |reason: &str| Error::Unavailable {
+        reason: reason.into(),
+        maybe_applied,
+    };
     match forward.reason {
         ForwardReason::LeaseExpired => unavailable("no majority has confirmed the leader recently"),
         ForwardReason::LeadershipTransfer => unavailable("leadership is being handed over"),
         ForwardReason::NotLeader => {
             let leader = forward.leader_id.zip(forward.leader_node.as_ref());
-            let leader = leader.map(|(node, at)| Leader { node: NodeId(node), api: at.api.clone() });
+            let leader = leader.map(|(node, at)| Leader {
+                node: NodeId(node),
+                api: at.api.clone(),
+            });
             Error::NotLeader { leader }
         }
     }

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::ReadPolicy;
+use openraft::errors::{LinearizableReadError, RaftError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
@@ -50,8 +50,15 @@ impl Reads {
     ) -> (Self, impl Future<Output = ()> + Send, impl Future<Output = ()> + Send) {
         let (here, here_queue) = mpsc::channel(queue);
         let (anywhere, anywhere_queue) = mpsc::channel(queue);
-        let leader = Leader { raft: raft.clone(), mode };
-        let follower = Follower { raft, pool, here: here.clone() };
+        let leader = Leader {
+            raft: raft.clone(),
+            mode,
+        };
+        let follower = Follower {
+            raft,
+            pool,
+            here: here.clone(),
+        };
         let rounds_here = rounds(here_queue, patience, move |deadline| {
             let leader = leader.clone();
             async move { leader.index(deadline).await }
@@ -79,7 +86,9 @@ async fn ask(queue: &mpsc::Sender<Waiter>, deadline: Instant) -> Result<u64, Err
     match queue.try_send(waiter) {
         Ok(()) => {}
         Err(mpsc::error::TrySendError::Full(_)) => {
-            return Err(Error::Overloaded { queued: queue.max_capacity() });
+            return Err(Error::Overloaded {
+                queued: queue.max_capacity(),
+            });
         }
         Err(mpsc::error::TrySendError::Closed(_)) => return Err(Error::unavailable("shutting down")),
     }

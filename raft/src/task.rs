@@ -8,9 +8,7 @@ use tokio::task::JoinHandle;
 use crate::types::Runtime;
 
 /// Spawns a task. Only from within a node's tasks, which carry the seed.
-pub(crate) fn spawn<T: Send + 'static>(
-    future: impl Future<Output = T> + Send + 'static,
-) -> JoinHandle<T> {
+pub(crate) fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
     <Runtime as AsyncRuntime>::spawn(future)
 }
 

@@ -64,13 +64,19 @@ impl Network {
     /// Listens at an address as `uri`. The last listener of an address gets its connections.
     pub fn listen(&self, address: &str, uri: &str) -> Box<dyn Listen> {
         let (sender, accepted) = mpsc::channel(BACKLOG);
-        self.0.lock().listeners.insert(address.to_owned(), (uri.to_owned(), sender));
+        self.0
+            .lock()
+            .listeners
+            .insert(address.to_owned(), (uri.to_owned(), sender));
         Box::new(MemoryListener(accepted))
     }
 
     /// A dialler that is known as `uri` to those it dials; `None`: it shows no certificate.
     pub fn dialer(&self, uri: Option<&str>) -> Arc<dyn Dial> {
-        Arc::new(MemoryDialer { network: self.clone(), uri: uri.map(str::to_owned) })
+        Arc::new(MemoryDialer {
+            network: self.clone(),
+            uri: uri.map(str::to_owned),
+        })
     }
 
     /// From now on nobody reaches this address.
@@ -113,7 +119,10 @@ struct MemoryDialer {
 }
 
 fn info(uri: Option<&str>) -> ConnInfo {
-    let identity = |uri: &str| PeerIdentity { uri: uri.to_owned(), certificate: Bytes::new() };
+    let identity = |uri: &str| PeerIdentity {
+        uri: uri.to_owned(),
+        certificate: Bytes::new(),
+    };
     ConnInfo {
         peer: SocketAddr::from(([127, 0, 0, 1], 1)),
         identity: uri.map(identity),
@@ -164,14 +173,20 @@ pub struct Disks {
 
 impl Default for Disks {
     fn default() -> Self {
-        Self { log: Disk::new(Store::Log), state: Disk::new(Store::State) }
+        Self {
+            log: Disk::new(Store::Log),
+            state: Disk::new(Store::State),
+        }
     }
 }
 
 impl Disks {
     /// Engines on them.
     pub fn open(&self) -> Engines {
-        Engines { log: self.log.open(), state: self.state.open() }
+        Engines {
+            log: self.log.open(),
+            state: self.state.open(),
+        }
     }
 }
 
@@ -200,7 +215,10 @@ pub fn identity(node: u64) -> Identity {
 
 /// Where node `node` is to be reached.
 pub fn endpoint(node: u64) -> Endpoint {
-    Endpoint { raft: format!("raft-{node}:1"), api: format!("api-{node}:1") }
+    Endpoint {
+        raft: format!("raft-{node}:1"),
+        api: format!("api-{node}:1"),
+    }
 }
 
 /// Starts node `node` on these engines and this network.

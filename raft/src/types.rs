@@ -64,13 +64,19 @@ macro_rules! never_serialized {
     ($name:ident) => {
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
-                Err(serde::ser::Error::custom(concat!(stringify!($name), " is not serialized with serde")))
+                Err(serde::ser::Error::custom(concat!(
+                    stringify!($name),
+                    " is not serialized with serde"
+                )))
             }
         }
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-                Err(serde::de::Error::custom(concat!(stringify!($name), " is not serialized with serde")))
+                Err(serde::de::Error::custom(concat!(
+                    stringify!($name),
+                    " is not serialized with serde"
+                )))
             }
         }
     };
@@ -81,7 +87,10 @@ never_serialized!(Reply);
 
 /// A log id from its parts.
 pub(crate) fn log_id(term: u64, index: u64) -> LogId {
-    LogId { leader_id: CommittedLeaderId::from(term), index }
+    LogId {
+        leader_id: CommittedLeaderId::from(term),
+        index,
+    }
 }
 
 /// A log id as it is written to disk and wire.
@@ -93,7 +102,10 @@ pub(crate) struct LogIdRow {
 
 impl From<LogId> for LogIdRow {
     fn from(id: LogId) -> Self {
-        Self { term: *id.leader_id, index: id.index }
+        Self {
+            term: *id.leader_id,
+            index: id.index,
+        }
     }
 }
 
@@ -113,7 +125,11 @@ pub(crate) struct VoteRow {
 
 impl From<&Vote> for VoteRow {
     fn from(vote: &Vote) -> Self {
-        Self { term: vote.leader_id.term(), node: *vote.leader_id.node_id(), committed: vote.committed }
+        Self {
+            term: vote.leader_id.term(),
+            node: *vote.leader_id.node_id(),
+            committed: vote.committed,
+        }
     }
 }
 

@@ -147,7 +147,10 @@ impl View {
         if first > last {
             return Ok(Vec::new());
         }
-        self.inner.history.changes_of(kind, id, first, last, limit).map_err(failed)
+        self.inner
+            .history
+            .changes_of(kind, id, first, last, limit)
+            .map_err(failed)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Watches over a node: keeps its status current, and notes when it cannot go on.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -13,6 +14,7 @@ use crate::error::{Fatal, FatalKind, Leader};
 use crate::fatal::FatalLatch;
 use crate::net::pool::{Pool, RefusedBy};
 use crate::node::Raft;
+use crate::propose::Proposer;
 use crate::state::machine::StateMachine;
 use crate::status::{Member, Quorum, Role, Status};
 use crate::types::TypeConfig;
@@ -26,6 +28,7 @@ const PERIOD_MAX: Duration = Duration::from_millis(500);
 pub(crate) struct Watched {
     pub own: NodeId,
     pub raft: Raft,
+    pub proposer: Arc<Proposer>,
     pub machine: StateMachine,
     pub pool: Pool,
     pub fatal: FatalLatch,
@@ -36,12 +39,15 @@ pub(crate) struct Watched {
 
 impl Watched {
     /// Runs until the task is ended.
-    pub(crate) async fn run(self, sender: watch::Sender<Status>) {
+    pub(crate) async fn run(self: Arc<Self>, sender: watch::Sender<Status>) {
         let mut metrics = self.raft.metrics();
         let mut refused_by = self.refused_by.watch();
         let mut members = BTreeSet::new();
         loop {
             let status = self.status();
+            if status.is_leader() {
+                self.proposer.take_over_clock();
+            }
             let current: BTreeSet<u64> = status.members.iter().map(|m| m.node.0).collect();
             if current != members {
                 self.pool.retain(&current);
@@ -91,7 +97,10 @@ impl Watched {
         let quorum = quorum(&metrics, &members, self.lease);
         let leader = metrics.current_leader.map(|leader| {
             let endpoint = metrics.membership_config.get_node(&leader);
-            Leader { node: NodeId(leader), api: endpoint.map(|e| e.api.clone()).unwrap_or_default() }
+            Leader {
+                node: NodeId(leader),
+                api: endpoint.map(|e| e.api.clone()).unwrap_or_default(),
+            }
         });
         let (applied, durable) = {
             let view = self.machine.publisher().view();
@@ -135,13 +144,21 @@ fn members(metrics: &RaftMetrics<TypeConfig>) -> Vec<Member> {
     let members = membership.nodes().map(|(id, endpoint)| {
         let own = *id == metrics.id;
         let matched = metrics.replication.as_ref().and_then(|r| r.get(id)).copied().flatten();
-        let matched_index = if own { metrics.last_log_index } else { matched.map(|m| m.index) };
+        let matched_index = if own {
+            metrics.last_log_index
+        } else {
+            matched.map(|m| m.index)
+        };
         let lag_entries = match (leads, metrics.last_log_index, matched_index) {
             (true, Some(last), Some(matched)) => Some(last.saturating_sub(matched)),
             _ => None,
         };
         let heard = metrics.heartbeat.as_ref().and_then(|h| h.get(id)).copied().flatten();
-        let last_contact = if leads && own { Some(Duration::ZERO) } else { heard.map(|at| at.elapsed()) };
+        let last_contact = if leads && own {
+            Some(Duration::ZERO)
+        } else {
+            heard.map(|at| at.elapsed())
+        };
         Member {
             node: NodeId(*id),
             raft: endpoint.raft.clone(),
@@ -164,7 +181,9 @@ fn quorum(metrics: &RaftMetrics<TypeConfig>, members: &[Member], lease: Duration
     let configs = metrics.membership_config.membership().get_joint_config();
     // While a change is under way a majority of each set is needed.
     let ok_in_all = !configs.is_empty()
-        && configs.iter().all(|set| set.intersection(&fresh).count() > set.len() / 2);
+        && configs
+            .iter()
+            .all(|set| set.intersection(&fresh).count() > set.len() / 2);
     let voters = members.iter().filter(|m| m.voter).count();
     let leads = metrics.state == ServerState::Leader;
     let heard = metrics.current_leader.is_some();

@@ -11,9 +11,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use raft::engine::{
-    Batch, Change, Durability, Engine, EngineError, KeyRange, Row, Store, Table, Visit,
-};
+use raft::engine::{Batch, Change, Durability, Engine, EngineError, KeyRange, Row, Store, Table, Visit};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{ColumnFamily, DB, FlushOptions, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
 
@@ -30,7 +28,10 @@ pub struct RocksEngine {
 
 impl std::fmt::Debug for RocksEngine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RocksEngine").field("store", &self.store).field("path", &self.path).finish()
+        f.debug_struct("RocksEngine")
+            .field("store", &self.store)
+            .field("path", &self.path)
+            .finish()
     }
 }
 
@@ -44,15 +45,19 @@ impl RocksEngine {
         let context = || format!("{} store in {}", store.as_str(), path.display());
         std::fs::create_dir_all(path).map_err(|e| EngineError::io(context(), e))?;
         let tables = store.tables().iter().map(|t| options.table(*t));
-        let db = DB::open_cf_descriptors(&options.database(store), path, tables)
-            .map_err(|e| translate(&context(), e))?;
-        Ok(Self { db, store, path: path.to_path_buf() })
+        let db =
+            DB::open_cf_descriptors(&options.database(store), path, tables).map_err(|e| translate(&context(), e))?;
+        Ok(Self {
+            db,
+            store,
+            path: path.to_path_buf(),
+        })
     }
 
     fn table(&self, table: Table) -> Result<&ColumnFamily, EngineError> {
-        self.db.cf_handle(table.as_str()).ok_or_else(|| {
-            EngineError::corrupt(self.path.display().to_string(), format!("table {table} is missing"))
-        })
+        self.db
+            .cf_handle(table.as_str())
+            .ok_or_else(|| EngineError::corrupt(self.path.display().to_string(), format!("table {table} is missing")))
     }
 
     fn failed(&self, doing: &str, error: rocksdb::Error) -> EngineError {
@@ -106,11 +111,16 @@ impl Engine for RocksEngine {
         }
         let mut options = FlushOptions::default();
         options.set_wait(true);
-        self.db.flush_cfs_opt(&tables, &options).map_err(|e| self.failed("flush", e))
+        self.db
+            .flush_cfs_opt(&tables, &options)
+            .map_err(|e| self.failed("flush", e))
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        let value = self.db.get_cf(self.table(table)?, key).map_err(|e| self.failed("read", e))?;
+        let value = self
+            .db
+            .get_cf(self.table(table)?, key)
+            .map_err(|e| self.failed("read", e))?;
         Ok(value.map(Bytes::from))
     }
 
@@ -119,7 +129,9 @@ impl Engine for RocksEngine {
             return Ok(Vec::new());
         }
         let options = Self::bounded(from, to);
-        let rows = self.db.iterator_cf_opt(self.table(table)?, options, IteratorMode::Start);
+        let rows = self
+            .db
+            .iterator_cf_opt(self.table(table)?, options, IteratorMode::Start);
         rows.take(limit)
             .map(|row| {
                 let (key, value) = row.map_err(|e| self.failed("scan", e))?;
@@ -141,11 +153,7 @@ impl Engine for RocksEngine {
         }
     }
 
-    fn export(
-        &self,
-        ranges: &[KeyRange],
-        visit: &mut dyn FnMut(Visit) -> ControlFlow<()>,
-    ) -> Result<(), EngineError> {
+    fn export(&self, ranges: &[KeyRange], visit: &mut dyn FnMut(Visit) -> ControlFlow<()>) -> Result<(), EngineError> {
         let pinned = self.db.snapshot();
         if visit(Visit::Pinned).is_break() {
             return Ok(());

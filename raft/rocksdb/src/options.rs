@@ -1,9 +1,7 @@
 //! How the stores are tuned.
 
 use raft::engine::{Store, Table};
-use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel,
-};
+use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel};
 
 const MIB: usize = 1 << 20;
 

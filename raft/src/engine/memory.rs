@@ -72,20 +72,28 @@ pub struct Disk {
 
 impl fmt::Debug for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Disk").field("store", &self.store).finish_non_exhaustive()
+        f.debug_struct("Disk")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
     }
 }
 
 impl Disk {
     /// An empty disk.
     pub fn new(store: Store) -> Self {
-        Self { store, device: Arc::default() }
+        Self {
+            store,
+            device: Arc::default(),
+        }
     }
 
     /// An engine on it. Any number may be open at a time; they see the same content.
     pub fn open(&self) -> Arc<dyn Engine> {
         let life = self.device.lock().life;
-        Arc::new(Memory { disk: self.clone(), life })
+        Arc::new(Memory {
+            disk: self.clone(),
+            life,
+        })
     }
 
     /// The power goes: of what is not safe, the first `survivors(n)` of the `n` logged but
@@ -154,14 +162,26 @@ impl Disk {
     /// The keys of a table as a process would read them now.
     pub fn keys(&self, table: Table) -> Vec<Vec<u8>> {
         let device = self.device.lock();
-        device.current.keys().filter(|(t, _)| *t == table).map(|(_, k)| k.clone()).collect()
+        device
+            .current
+            .keys()
+            .filter(|(t, _)| *t == table)
+            .map(|(_, k)| k.clone())
+            .collect()
     }
 
     /// A new disk with the content of a checkpoint, if there is one of that name.
     pub fn from_checkpoint(&self, at: &Path) -> Option<Self> {
         let rows = self.device.lock().checkpoints.get(at).cloned()?;
-        let device = Device { current: rows.clone(), safe: rows, ..Device::default() };
-        Some(Self { store: self.store, device: Arc::new(Mutex::new(device)) })
+        let device = Device {
+            current: rows.clone(),
+            safe: rows,
+            ..Device::default()
+        };
+        Some(Self {
+            store: self.store,
+            device: Arc::new(Mutex::new(device)),
+        })
     }
 
     fn edit(&self, table: Table, key: &[u8], change: impl Fn(&mut Vec<u8>)) -> bool {
@@ -209,7 +229,10 @@ impl Device {
         }
         self.current = self.safe.clone();
         self.life += 1;
-        Lost { logged: logged.saturating_sub(keep), unlogged }
+        Lost {
+            logged: logged.saturating_sub(keep),
+            unlogged,
+        }
     }
 
     /// A write-ahead log sync: every logged write so far is safe.
@@ -300,11 +323,7 @@ struct Memory {
 }
 
 impl Memory {
-    fn with<T>(
-        &self,
-        context: &str,
-        work: impl FnOnce(&mut Device) -> io::Result<T>,
-    ) -> Result<T, EngineError> {
+    fn with<T>(&self, context: &str, work: impl FnOnce(&mut Device) -> io::Result<T>) -> Result<T, EngineError> {
         let mut device = self.disk.device.lock();
         let place = || format!("simulated {} disk: {context}", self.disk.store.as_str());
         if device.life != self.life {
@@ -315,7 +334,10 @@ impl Memory {
 }
 
 fn bounds(table: Table, from: &[u8], to: &[u8]) -> (Bound<(Table, Vec<u8>)>, Bound<(Table, Vec<u8>)>) {
-    (Bound::Included((table, from.to_vec())), Bound::Excluded((table, to.to_vec())))
+    (
+        Bound::Included((table, from.to_vec())),
+        Bound::Excluded((table, to.to_vec())),
+    )
 }
 
 fn row((key, value): (&(Table, Vec<u8>), &Bytes)) -> Row {
@@ -354,7 +376,12 @@ impl Engine for Memory {
             if from >= to {
                 return Ok(Vec::new());
             }
-            Ok(device.current.range(bounds(table, from, to)).take(limit).map(row).collect())
+            Ok(device
+                .current
+                .range(bounds(table, from, to))
+                .take(limit)
+                .map(row)
+                .collect())
         })
     }
 
@@ -370,11 +397,7 @@ impl Engine for Memory {
         })
     }
 
-    fn export(
-        &self,
-        ranges: &[KeyRange],
-        visit: &mut dyn FnMut(Visit) -> ControlFlow<()>,
-    ) -> Result<(), EngineError> {
+    fn export(&self, ranges: &[KeyRange], visit: &mut dyn FnMut(Visit) -> ControlFlow<()>) -> Result<(), EngineError> {
         let mut pinned = Vec::new();
         for KeyRange { table, from, to } in ranges {
             let rows = self.scan(*table, from, to, usize::MAX)?;
@@ -431,7 +454,10 @@ mod tests {
             1
         });
         assert_eq!(read(&disk).as_deref(), Some(&b"b"[..]));
-        assert!(engine.get(Table::Log, b"k").is_err(), "an engine of the life before is dead");
+        assert!(
+            engine.get(Table::Log, b"k").is_err(),
+            "an engine of the life before is dead"
+        );
     }
 
     #[test]

@@ -43,8 +43,19 @@ pub(crate) fn open(
         fatal: fatal.clone(),
         read_bytes: limits.read_bytes,
     };
-    let store = LogStore { reader, queue, counters: counters.clone() };
-    let writer = LogWriter { engine, queue: operations, tail, fatal, limits, counters };
+    let store = LogStore {
+        reader,
+        queue,
+        counters: counters.clone(),
+    };
+    let writer = LogWriter {
+        engine,
+        queue: operations,
+        tail,
+        fatal,
+        limits,
+        counters,
+    };
     Ok((store, writer))
 }
 
@@ -69,7 +80,10 @@ fn load(engine: &dyn Engine, tail_bytes: usize) -> Result<Tail, EngineError> {
             }
             if tail.last.is_some_and(|last| last.leader_id > id.leader_id) {
                 let place = format!("table log, entry {}", id.index);
-                return Err(EngineError::corrupt(place, "its term is lower than that of the entry before"));
+                return Err(EngineError::corrupt(
+                    place,
+                    "its term is lower than that of the entry before",
+                ));
             }
             tail.push(0, entry);
         }
@@ -77,9 +91,13 @@ fn load(engine: &dyn Engine, tail_bytes: usize) -> Result<Tail, EngineError> {
 }
 
 fn read<T: DeserializeOwned>(engine: &dyn Engine, name: &[u8]) -> Result<Option<T>, EngineError> {
-    let Some(row) = engine.get(Table::LogMeta, name)? else { return Ok(None) };
+    let Some(row) = engine.get(Table::LogMeta, name)? else {
+        return Ok(None);
+    };
     let place = || format!("table log_meta, row {}", String::from_utf8_lossy(name));
     let value = unseal(&row).map_err(|detail| EngineError::corrupt(place(), detail))?;
     let value = codec::decode(Format::Raft, &value);
-    value.map(Some).map_err(|e| EngineError::corrupt(place(), e.to_string()))
+    value
+        .map(Some)
+        .map_err(|e| EngineError::corrupt(place(), e.to_string()))
 }

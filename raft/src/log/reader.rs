@@ -55,7 +55,10 @@ impl LogReader {
                     io::Error::from(e)
                 })?;
         }
-        if entries.len() as u64 == memory_from.saturating_sub(first) {
+        let joined = entries
+            .last()
+            .map_or(first >= memory_from, |last| last.index() + 1 == memory_from);
+        if joined || self.tail.lock().first_index() >= memory_from {
             entries.append(&mut memory);
         }
         if let Some(bytes_max) = bytes_max {
@@ -111,18 +114,27 @@ impl LogReader {
 }
 
 fn missing(from: u64, to: u64) -> EngineError {
-    EngineError::corrupt("table log", format!("entries {from} to {} are missing", to.saturating_sub(1)))
+    EngineError::corrupt(
+        "table log",
+        format!("entries {from} to {} are missing", to.saturating_sub(1)),
+    )
 }
 
 /// Decodes a row of the log, naming its index when it is damaged.
 pub(crate) fn decode((row_key, row): Row) -> Result<LogEntry, EngineError> {
     let Some(index) = index_of(&row_key) else {
-        return Err(EngineError::corrupt("table log", format!("a key of {} bytes", row_key.len())));
+        return Err(EngineError::corrupt(
+            "table log",
+            format!("a key of {} bytes", row_key.len()),
+        ));
     };
     let place = || format!("table log, entry {index}");
     let entry = LogEntry::decode(row).map_err(|detail| EngineError::corrupt(place(), detail))?;
     if entry.index() != index {
-        return Err(EngineError::corrupt(place(), format!("the row is that of entry {}", entry.index())));
+        return Err(EngineError::corrupt(
+            place(),
+            format!("the row is that of entry {}", entry.index()),
+        ));
     }
     Ok(entry)
 }
@@ -163,10 +175,7 @@ impl RaftLogReader<TypeConfig> for LogReader {
         self.read(start, end, Some(self.read_bytes)).await
     }
 
-    async fn entries_stream<RB>(
-        &mut self,
-        range: RB,
-    ) -> impl Stream<Item = Result<LogEntry, io::Error>> + Send
+    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = Result<LogEntry, io::Error>> + Send
     where
         RB: RangeBounds<u64> + Clone + Debug + Send,
     {
@@ -177,7 +186,9 @@ impl RaftLogReader<TypeConfig> for LogReader {
                 return Ok::<_, io::Error>(None);
             }
             let entries = reader.read(from, to, Some(reader.read_bytes)).await?;
-            let Some(last) = entries.last().map(RaftEntry::index) else { return Ok(None) };
+            let Some(last) = entries.last().map(RaftEntry::index) else {
+                return Ok(None);
+            };
             let entries = futures::stream::iter(entries.into_iter().map(Ok));
             Ok(Some((entries, (reader, last + 1))))
         });

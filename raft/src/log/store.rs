@@ -8,6 +8,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::log::reader::LogReader;
+use crate::log::tail::next;
 use crate::log::writer::{LogCounters, Operation};
 use crate::types::{LogId, TypeConfig, Vote};
 
@@ -34,7 +35,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
         let tail = self.reader.tail.lock();
-        Ok(LogState { last_purged_log_id: tail.purged, last_log_id: tail.last })
+        Ok(LogState {
+            last_purged_log_id: tail.purged,
+            last_log_id: tail.last,
+        })
     }
 
     async fn get_log_reader(&mut self) -> LogReader {
@@ -97,10 +101,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         let (number, from) = {
             let mut tail = self.reader.tail.lock();
-            let from = tail.first_index();
-            if upto.index < from {
+            if tail.purged >= Some(upto) {
                 return Ok(());
             }
+            let from = next(tail.purged);
             tail.purge(upto);
             (tail.issue(), from)
         };

@@ -21,6 +21,8 @@ pub(crate) struct Tail {
     entries: VecDeque<(u64, LogEntry)>,
     bytes: usize,
     bytes_max: usize,
+    /// Index of the first entry appended while nothing had been purged.
+    begin: u64,
     /// The last operation whose effects are durable.
     durable: u64,
     /// The last operation issued.
@@ -37,6 +39,7 @@ impl Tail {
             entries: VecDeque::new(),
             bytes: 0,
             bytes_max,
+            begin: 0,
             durable: 0,
             issued: 0,
         }
@@ -56,6 +59,9 @@ impl Tail {
 
     /// Takes in an entry, read from disk (`operation` 0) or about to be written.
     pub(crate) fn push(&mut self, operation: u64, entry: LogEntry) {
+        if self.last == self.purged {
+            self.begin = entry.index();
+        }
         self.last = Some(entry.log_id());
         self.bytes += entry.size();
         self.entries.push_back((operation, entry));
@@ -79,7 +85,7 @@ impl Tail {
 
     /// Index of the first entry of the log, if it were to hold any.
     pub(crate) fn first_index(&self) -> u64 {
-        next(self.purged)
+        next(self.purged).max(self.begin)
     }
 
     /// Index after the last entry.
@@ -100,7 +106,11 @@ impl Tail {
 
     /// Forgets entries up to `upto`.
     pub(crate) fn purge(&mut self, upto: LogId) {
-        while self.entries.front().is_some_and(|(_, entry)| entry.index() <= upto.index) {
+        while self
+            .entries
+            .front()
+            .is_some_and(|(_, entry)| entry.index() <= upto.index)
+        {
             self.pop_front();
         }
         self.purged = self.purged.max(Some(upto));
@@ -113,13 +123,19 @@ impl Tail {
     /// Also the index where that part begins; what comes before has to be read from disk.
     pub(crate) fn read(&self, from: u64, to: u64) -> (u64, Vec<LogEntry>) {
         let to = to.min(self.end_index());
-        let begin = self.entries.front().map_or(self.end_index(), |(_, entry)| entry.index());
+        let begin = self
+            .entries
+            .front()
+            .map_or(self.end_index(), |(_, entry)| entry.index());
         if from >= to || begin >= to {
             return (to.max(from), Vec::new());
         }
         let start = from.max(begin);
         let range = (start - begin) as usize..(to - begin) as usize;
-        (start, self.entries.range(range).map(|(_, entry)| entry.clone()).collect())
+        (
+            start,
+            self.entries.range(range).map(|(_, entry)| entry.clone()).collect(),
+        )
     }
 }
 

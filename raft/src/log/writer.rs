@@ -19,10 +19,23 @@ use crate::types::{LogId, LogIdRow, TypeConfig, Vote, VoteRow};
 
 /// What the writer is asked to do, in order.
 pub(crate) enum Operation {
-    Append { rows: Vec<(u64, Bytes)>, done: IOFlushed<TypeConfig> },
-    Truncate { from: u64, to: u64, done: oneshot::Sender<io::Result<()>> },
-    Purge { from: u64, upto: LogId },
-    Vote { vote: Vote, done: oneshot::Sender<io::Result<()>> },
+    Append {
+        rows: Vec<(u64, Bytes)>,
+        done: IOFlushed<TypeConfig>,
+    },
+    Truncate {
+        from: u64,
+        to: u64,
+        done: oneshot::Sender<io::Result<()>>,
+    },
+    Purge {
+        from: u64,
+        upto: LogId,
+    },
+    Vote {
+        vote: Vote,
+        done: oneshot::Sender<io::Result<()>>,
+    },
     Committed(LogId),
 }
 
@@ -80,11 +93,13 @@ impl Group {
             }
             Operation::Purge { from, upto } => {
                 self.batch.delete_range(Table::Log, key(from), key(upto.index + 1));
-                self.batch.put(Table::LogMeta, meta::PURGED, encode(&LogIdRow::from(upto)));
+                self.batch
+                    .put(Table::LogMeta, meta::PURGED, encode(&LogIdRow::from(upto)));
             }
             Operation::Vote { vote, done } => {
                 self.synced = true;
-                self.batch.put(Table::LogMeta, meta::VOTE, encode(&VoteRow::from(&vote)));
+                self.batch
+                    .put(Table::LogMeta, meta::VOTE, encode(&VoteRow::from(&vote)));
                 self.waiters.push(done);
             }
             // Only the last one of a group matters.
@@ -94,9 +109,14 @@ impl Group {
 
     fn finish(&mut self) -> (Batch, Durability) {
         if let Some(id) = self.committed {
-            self.batch.put(Table::LogMeta, meta::COMMITTED, encode(&LogIdRow::from(id)));
+            self.batch
+                .put(Table::LogMeta, meta::COMMITTED, encode(&LogIdRow::from(id)));
         }
-        let durability = if self.synced { Durability::Synced } else { Durability::Logged };
+        let durability = if self.synced {
+            Durability::Synced
+        } else {
+            Durability::Logged
+        };
         (std::mem::take(&mut self.batch), durability)
     }
 
@@ -145,7 +165,9 @@ impl LogWriter {
         match self.engine.write(batch, durability) {
             Ok(()) => {
                 self.counters.batches.fetch_add(1, Ordering::Relaxed);
-                self.counters.syncs.fetch_add(u64::from(group.synced), Ordering::Relaxed);
+                self.counters
+                    .syncs
+                    .fetch_add(u64::from(group.synced), Ordering::Relaxed);
                 self.counters.entries.fetch_add(group.entries, Ordering::Relaxed);
                 self.counters.bytes.fetch_add(bytes, Ordering::Relaxed);
                 // A group that was not synced holds no entries: numbering it done evicts nothing

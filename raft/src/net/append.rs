@@ -39,7 +39,12 @@ pub(crate) struct Append {
 
 impl Appends {
     pub(crate) fn new(raft: Raft, outgoing: mpsc::Sender<Frame>, in_flight: usize) -> Self {
-        Self { raft, outgoing, in_flight, session: None }
+        Self {
+            raft,
+            outgoing,
+            in_flight,
+            session: None,
+        }
     }
 
     /// Hands one append to openraft. Its answer goes out when the entries are durable.
@@ -47,14 +52,22 @@ impl Appends {
     /// # Errors
     /// A row is damaged: the connection is not to be trusted any further.
     pub(crate) async fn take(&mut self, id: u64, append: Append) -> Result<(), String> {
-        let entries = append.rows.into_iter().map(LogEntry::decode).collect::<Result<Vec<_>, _>>()?;
+        let entries = append
+            .rows
+            .into_iter()
+            .map(LogEntry::decode)
+            .collect::<Result<Vec<_>, _>>()?;
         let request = AppendEntriesRequest {
             vote: append.vote.into(),
             prev_log_id: append.prev.map(Into::into),
             entries,
             leader_commit: append.commit.map(Into::into),
         };
-        if self.session.as_ref().is_none_or(|session| session.number != append.session) {
+        if self
+            .session
+            .as_ref()
+            .is_none_or(|session| session.number != append.session)
+        {
             self.session = Some(self.begin(append.session));
         }
         if let Some(session) = &self.session {
@@ -74,7 +87,12 @@ impl Appends {
         });
         let answers = self.raft.stream_append(queue);
         let answering = spawn(answer(Box::pin(answers), ids_queue, self.outgoing.clone()));
-        Session { number, requests, ids, _answering: AbortOnDrop(answering) }
+        Session {
+            number,
+            requests,
+            ids,
+            _answering: AbortOnDrop(answering),
+        }
     }
 }
 
@@ -86,13 +104,13 @@ where
     while let (Some(answer), Some(id)) = (answers.next().await, ids.recv().await) {
         let message = match answer {
             Ok(Ok(upto)) => Message::Appended(AppendOutcome::Upto(upto.map(Into::into))),
-            Ok(Err(StreamAppendError::Conflict(at))) => {
-                Message::Appended(AppendOutcome::Conflict(at.into()))
-            }
+            Ok(Err(StreamAppendError::Conflict(at))) => Message::Appended(AppendOutcome::Conflict(at.into())),
             Ok(Err(StreamAppendError::HigherVote(vote))) => {
                 Message::Appended(AppendOutcome::HigherVote(VoteRow::from(&vote)))
             }
-            Err(fatal) => Message::Failed { reason: fatal.to_string() },
+            Err(fatal) => Message::Failed {
+                reason: fatal.to_string(),
+            },
         };
         let over = !matches!(message, Message::Appended(AppendOutcome::Upto(_)));
         if outgoing.send(Frame::new(id, message)).await.is_err() || over {
@@ -100,4 +118,3 @@ where
         }
     }
 }
-

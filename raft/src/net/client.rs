@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
+use openraft::RPCTypes;
 use openraft::entry::RaftEntry;
-use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable, NetworkError};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::TransferLeaderError;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::raft::TransferLeaderError;
-use openraft::RPCTypes;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -79,7 +79,10 @@ impl Client {
     }
 
     async fn request(&self, lane: Lane, message: Message, deadline: Instant) -> Result<Message, NetError> {
-        self.conn(lane, deadline).await?.request(message, Vec::new(), deadline).await
+        self.conn(lane, deadline)
+            .await?
+            .request(message, Vec::new(), deadline)
+            .await
     }
 
     fn deadline(&self, option: &RPCOption) -> Instant {
@@ -119,9 +122,7 @@ pub(crate) fn rpc_error(target: u64, action: RPCTypes, error: NetError) -> RpcEr
             timeout: std::time::Duration::ZERO,
         }),
         NetError::Unreachable(_) | NetError::Refused { .. } => RPCError::Unreachable(Unreachable::new(&error)),
-        NetError::Lost(_) | NetError::Protocol(_) | NetError::Remote(_) => {
-            RPCError::Network(NetworkError::new(&error))
-        }
+        NetError::Lost(_) | NetError::Protocol(_) | NetError::Remote(_) => RPCError::Network(NetworkError::new(&error)),
     }
 }
 
@@ -183,9 +184,7 @@ async fn outcome(conn: &Conn, node: u64, sent: Sent) -> (Result<AppendResult, Rp
             let whole = upto == sent.last;
             (Ok(Ok(upto)), whole)
         }
-        Ok(Message::Appended(AppendOutcome::Conflict(at))) => {
-            (Ok(Err(StreamAppendError::Conflict(at.into()))), false)
-        }
+        Ok(Message::Appended(AppendOutcome::Conflict(at))) => (Ok(Err(StreamAppendError::Conflict(at.into()))), false),
         Ok(Message::Appended(AppendOutcome::HigherVote(vote))) => {
             (Ok(Err(StreamAppendError::HigherVote(vote.into()))), false)
         }
@@ -206,7 +205,9 @@ impl RaftNetworkV2<TypeConfig> for Client {
         let mut answers = self.stream_append(request, option).await?;
         match answers.next().await {
             Some(answer) => Ok(answer?.into()),
-            None => Err(unexpected(&Message::Failed { reason: "no answer".into() })),
+            None => Err(unexpected(&Message::Failed {
+                reason: "no answer".into(),
+            })),
         }
     }
 
@@ -298,7 +299,10 @@ impl RaftNetworkV2<TypeConfig> for Client {
         match answer.map_err(|e| rpc_error(self.node, RPCTypes::TransferLeader, e))? {
             Message::Transferred(TransferOutcome::Accepted) => Ok(Ok(())),
             Message::Transferred(TransferOutcome::VoteChanged { expected, actual }) => {
-                Ok(Err(TransferLeaderError::VoteChanged { expected: expected.into(), actual: actual.into() }))
+                Ok(Err(TransferLeaderError::VoteChanged {
+                    expected: expected.into(),
+                    actual: actual.into(),
+                }))
             }
             Message::Transferred(TransferOutcome::LogNotFlushed { expected, actual }) => {
                 let (expected, actual) = (expected.map(Into::into), actual.map(Into::into));

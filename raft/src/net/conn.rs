@@ -68,7 +68,11 @@ impl Conn {
             Some(pending) => pending.insert(id, waiting),
             None => return Err(NetError::Lost(self.why_lost())),
         };
-        let answer = Answer { id, pending: self.pending.clone(), answer };
+        let answer = Answer {
+            id,
+            pending: self.pending.clone(),
+            answer,
+        };
         let frame = Frame { id, message, parts };
         match timeout_at(deadline, self.outgoing.send(frame)).await {
             Ok(Ok(())) => Ok(answer),
@@ -180,19 +184,17 @@ async fn write_all(
     }
 }
 
-async fn read_all(
-    read: ReadHalf<BoxStream>,
-    limits: Limits,
-    pending: Pending,
-    lost: watch::Sender<Option<String>>,
-) {
+async fn read_all(read: ReadHalf<BoxStream>, limits: Limits, pending: Pending, lost: watch::Sender<Option<String>>) {
     let mut read = BufReader::with_capacity(64 << 10, read);
     let error = loop {
         match frame::read(&mut read, limits.frame_bytes).await {
             Ok(Some(frame)) => {
                 // Id 0 is not an answer: the other side ends the connection and says why.
                 if let (0, Message::Refused { code, detail }) = (frame.id, &frame.message) {
-                    break NetError::Refused { code: *code, detail: detail.clone() };
+                    break NetError::Refused {
+                        code: *code,
+                        detail: detail.clone(),
+                    };
                 }
                 let waiting = pending.lock().as_mut().and_then(|pending| pending.remove(&frame.id));
                 if let Some(waiting) = waiting {

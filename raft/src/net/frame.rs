@@ -28,7 +28,11 @@ pub(crate) struct Frame {
 
 impl Frame {
     pub(crate) fn new(id: u64, message: Message) -> Self {
-        Self { id, message, parts: Vec::new() }
+        Self {
+            id,
+            message,
+            parts: Vec::new(),
+        }
     }
 
     /// Bytes to send: everything but the parts in one piece, each part where it already is.
@@ -85,7 +89,9 @@ pub(crate) async fn read<R: AsyncRead + Unpin>(from: &mut R, bytes_max: usize) -
     };
     let length = u32::from_be_bytes(length) as usize;
     if length > bytes_max {
-        return Err(invalid(format!("a frame of {length} bytes is over the limit of {bytes_max}")));
+        return Err(invalid(format!(
+            "a frame of {length} bytes is over the limit of {bytes_max}"
+        )));
     }
     let mut body = BytesMut::zeroed(length);
     from.read_exact(&mut body).await?;
@@ -111,7 +117,11 @@ mod tests {
 
     fn frame() -> Frame {
         let parts = vec![Bytes::from_static(b"one"), Bytes::new()];
-        Frame { id: 7, message: Message::SnapshotChunk { number: 3 }, parts }
+        Frame {
+            id: 7,
+            message: Message::SnapshotChunk { number: 3 },
+            parts,
+        }
     }
 
     #[tokio::test]

@@ -108,7 +108,10 @@ impl RefusalCounters {
     }
 
     fn slot(&self, code: RefusalCode) -> Option<&AtomicU64> {
-        RefusalCode::ALL.iter().position(|c| *c == code).and_then(|at| self.0.get(at))
+        RefusalCode::ALL
+            .iter()
+            .position(|c| *c == code)
+            .and_then(|at| self.0.get(at))
     }
 }
 
@@ -118,12 +121,17 @@ pub(crate) type Refusal = (RefusalCode, String);
 /// The node whose certificate this is, if it is one of `own`'s cluster.
 pub(crate) fn node_of(own: &Identity, shown: Option<&PeerIdentity>) -> Result<NodeId, Refusal> {
     let Some(shown) = shown else {
-        return Err((RefusalCode::NoCertificate, "nodes prove who they are with a certificate".into()));
+        return Err((
+            RefusalCode::NoCertificate,
+            "nodes prove who they are with a certificate".into(),
+        ));
     };
     let not_a_node = || (RefusalCode::NotANode, format!("{} is not a node", shorten(&shown.uri)));
     let path = shown.uri.strip_prefix("spiffe://").ok_or_else(not_a_node)?;
     let parts: Vec<&str> = path.split('/').collect();
-    let [mesh, "cluster", cluster, "node", node] = parts[..] else { return Err(not_a_node()) };
+    let [mesh, "cluster", cluster, "node", node] = parts[..] else {
+        return Err(not_a_node());
+    };
     let node: u64 = node.parse().map_err(|_| not_a_node())?;
     // One spelling per node: no leading zeros or signs.
     if !path.ends_with(&format!("/{node}")) {
@@ -134,7 +142,11 @@ pub(crate) fn node_of(own: &Identity, shown: Option<&PeerIdentity>) -> Result<No
         return Err((RefusalCode::ForeignMesh, detail));
     }
     if cluster != own.cluster.as_str() {
-        let detail = format!("this is cluster {}, the certificate is of {}", own.cluster, shorten(cluster));
+        let detail = format!(
+            "this is cluster {}, the certificate is of {}",
+            own.cluster,
+            shorten(cluster)
+        );
         return Err((RefusalCode::ForeignCluster, detail));
     }
     Ok(NodeId(node))
@@ -156,7 +168,10 @@ mod tests {
             cluster: ClusterId::new("c1").unwrap(),
             node: NodeId(1),
         };
-        let shown = PeerIdentity { uri: uri.into(), certificate: bytes::Bytes::new() };
+        let shown = PeerIdentity {
+            uri: uri.into(),
+            certificate: bytes::Bytes::new(),
+        };
         node_of(&own, Some(&shown)).map_err(|(code, _)| code)
     }
 
@@ -184,6 +199,9 @@ mod tests {
         let counters = RefusalCounters::default();
         counters.count(RefusalCode::Removed);
         counters.count(RefusalCode::Removed);
-        assert_eq!((counters.get(RefusalCode::Removed), counters.get(RefusalCode::Protocol)), (2, 0));
+        assert_eq!(
+            (counters.get(RefusalCode::Removed), counters.get(RefusalCode::Protocol)),
+            (2, 0)
+        );
     }
 }

@@ -53,7 +53,12 @@ impl Link {
         // it needs a seed that nobody can guess.
         let seed = (dialer.own.node.0 << 32) ^ (node << 8) ^ lane as u64;
         let task = spawn_seeded(seed, keep(dialer, node, endpoint.clone(), lane, wanted.clone(), sender));
-        Self { endpoint, wanted, way, _task: AbortOnDrop(task) }
+        Self {
+            endpoint,
+            wanted,
+            way,
+            _task: AbortOnDrop(task),
+        }
     }
 
     /// The connection, as soon as there is one.
@@ -121,8 +126,11 @@ async fn keep(
 impl Dialer {
     async fn connect(&self, node: u64, endpoint: &Endpoint, lane: Lane) -> Result<Arc<Conn>, NetError> {
         let expected = statemachine::NodeId(node);
-        let target =
-            Target { node: Some(expected), address: endpoint.raft.clone(), purpose: Purpose::Raft };
+        let target = Target {
+            node: Some(expected),
+            address: endpoint.raft.clone(),
+            purpose: Purpose::Raft,
+        };
         let (mut stream, info) = self
             .dial
             .dial(&target)
@@ -134,7 +142,9 @@ impl Dialer {
                 return Err(NetError::Unreachable(format!("node {found} answers there, not {node}")));
             }
             Err((code, detail)) => {
-                return Err(NetError::Unreachable(format!("who answers there is refused ({code}): {detail}")));
+                return Err(NetError::Unreachable(format!(
+                    "who answers there is refused ({code}): {detail}"
+                )));
             }
         }
         self.hello(&mut stream, node, lane).await?;
@@ -159,9 +169,9 @@ impl Dialer {
                 self.refused_by.forgive(to);
                 Ok(())
             }
-            Some(Message::Welcome { protocol }) => {
-                Err(NetError::Protocol(format!("version {protocol} is not known to this release")))
-            }
+            Some(Message::Welcome { protocol }) => Err(NetError::Protocol(format!(
+                "version {protocol} is not known to this release"
+            ))),
             Some(Message::Refused { code, detail }) => {
                 if code == RefusalCode::Removed {
                     self.refused_by.note(to);

@@ -24,41 +24,91 @@ pub(crate) enum Lane {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) enum Message {
     /// The first frame of a connection.
-    Hello { protocol: u32, mesh: String, cluster: String, from: u64, to: u64, lane: Lane },
+    Hello {
+        protocol: u32,
+        mesh: String,
+        cluster: String,
+        from: u64,
+        to: u64,
+        lane: Lane,
+    },
     /// The hello is accepted.
-    Welcome { protocol: u32 },
+    Welcome {
+        protocol: u32,
+    },
     /// The connection is refused, or ended, and closed.
-    Refused { code: RefusalCode, detail: String },
+    Refused {
+        code: RefusalCode,
+        detail: String,
+    },
     /// Entries; their rows are the parts. `session` numbers the append streams of a connection:
     /// after an error the rest of the session is void.
-    Append { session: u64, vote: VoteRow, prev: Option<LogIdRow>, commit: Option<LogIdRow> },
+    Append {
+        session: u64,
+        vote: VoteRow,
+        prev: Option<LogIdRow>,
+        commit: Option<LogIdRow>,
+    },
     Appended(AppendOutcome),
-    Vote { pre: bool, vote: VoteRow, last: Option<LogIdRow>, transfer: bool },
-    Voted { vote: VoteRow, granted: bool, last: Option<LogIdRow> },
+    Vote {
+        pre: bool,
+        vote: VoteRow,
+        last: Option<LogIdRow>,
+        transfer: bool,
+    },
+    Voted {
+        vote: VoteRow,
+        granted: bool,
+        last: Option<LogIdRow>,
+    },
     /// Take over leadership.
-    Transfer { from: VoteRow, to: u64, last: Option<LogIdRow> },
+    Transfer {
+        from: VoteRow,
+        to: u64,
+        last: Option<LogIdRow>,
+    },
     Transferred(TransferOutcome),
     /// From which log index on does a read see everything acknowledged before now?
     ReadIndex,
-    ReadIndexIs { index: u64 },
+    ReadIndexIs {
+        index: u64,
+    },
     /// A snapshot begins. `current` describes it.
-    SnapshotBegin { current: Current },
+    SnapshotBegin {
+        current: Current,
+    },
     /// Rows; the chunk is the only part.
-    SnapshotChunk { number: u64 },
+    SnapshotChunk {
+        number: u64,
+    },
     /// All chunks are sent.
-    SnapshotEnd { chunks: u64, vote: VoteRow },
+    SnapshotEnd {
+        chunks: u64,
+        vote: VoteRow,
+    },
     /// The begin or the chunk was taken.
     SnapshotTaken,
-    SnapshotInstalled { vote: VoteRow },
+    SnapshotInstalled {
+        vote: VoteRow,
+    },
     /// An entry to propose, from a node that does not lead; the leader stamps it. The entry is
     /// the only part.
-    Propose { patience_ms: u64 },
+    Propose {
+        patience_ms: u64,
+    },
     /// It was committed and applied.
-    Proposed { log_index: u64, revision: Option<u64> },
+    Proposed {
+        log_index: u64,
+        revision: Option<u64>,
+    },
     /// It certainly was not, and will not be, applied.
-    NotProposed { reason: String },
+    NotProposed {
+        reason: String,
+    },
     /// The request was understood and could not be done.
-    Failed { reason: String },
+    Failed {
+        reason: String,
+    },
 }
 
 /// What came of an append.
@@ -76,6 +126,12 @@ pub(crate) enum AppendOutcome {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum TransferOutcome {
     Accepted,
-    VoteChanged { expected: VoteRow, actual: VoteRow },
-    LogNotFlushed { expected: Option<LogIdRow>, actual: Option<LogIdRow> },
+    VoteChanged {
+        expected: VoteRow,
+        actual: VoteRow,
+    },
+    LogNotFlushed {
+        expected: Option<LogIdRow>,
+        actual: Option<LogIdRow>,
+    },
 }

@@ -41,7 +41,10 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(dialer: Dialer) -> Self {
-        Self { dialer: Arc::new(dialer), links: Arc::default() }
+        Self {
+            dialer: Arc::new(dialer),
+            links: Arc::default(),
+        }
     }
 
     /// The link to a node, which is to be found at `endpoint`.

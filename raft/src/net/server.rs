@@ -13,12 +13,12 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 
 use crate::env::{BoxStream, ConnInfo, Listen};
+use crate::net::Limits;
 use crate::net::append::{Append, Appends};
 use crate::net::frame::{self, Frame, HELLO_BYTES_MAX};
 use crate::net::identity::{Identity, Refusal, RefusalCode, RefusalCounters, node_of};
 use crate::net::message::{Lane, Message, PROTOCOL, TransferOutcome};
 use crate::net::transfer::Receiver;
-use crate::net::Limits;
 use crate::node::Raft;
 use crate::propose::{Carried, Proposer};
 use crate::reads::Reads;
@@ -88,7 +88,9 @@ impl Server {
             }
             Ok(Ok(Err(refusal))) => {
                 self.note(&info, &refusal);
-                timeout(self.limits.write_timeout, refuse(&mut stream, refusal)).await.ok();
+                timeout(self.limits.write_timeout, refuse(&mut stream, refusal))
+                    .await
+                    .ok();
             }
             Ok(Err(error)) => tracing::debug!(peer = %info.peer, %error, "no hello"),
             Err(_) => tracing::debug!(peer = %info.peer, "no hello in time"),
@@ -96,11 +98,7 @@ impl Server {
     }
 
     /// Reads the hello and judges who sent it.
-    async fn greet(
-        &self,
-        stream: &mut BoxStream,
-        info: &ConnInfo,
-    ) -> std::io::Result<Result<(NodeId, Lane), Refusal>> {
+    async fn greet(&self, stream: &mut BoxStream, info: &ConnInfo) -> std::io::Result<Result<(NodeId, Lane), Refusal>> {
         // Before a byte of it is looked at: a certificate that is not a node's gets no further.
         let node = match node_of(&self.own, info.identity.as_ref()) {
             Ok(node) => node,
@@ -119,7 +117,15 @@ impl Server {
     }
 
     fn judge(&self, node: NodeId, hello: Message) -> Result<(NodeId, Lane), Refusal> {
-        let Message::Hello { protocol, mesh, cluster, from, to, lane } = hello else {
+        let Message::Hello {
+            protocol,
+            mesh,
+            cluster,
+            from,
+            to,
+            lane,
+        } = hello
+        else {
             return Err((RefusalCode::Protocol, "the first message is not a hello".into()));
         };
         if protocol != PROTOCOL {
@@ -130,14 +136,20 @@ impl Server {
             return Err((RefusalCode::ForeignMesh, format!("this is mesh {}", self.own.mesh)));
         }
         if cluster != self.own.cluster.as_str() {
-            return Err((RefusalCode::ForeignCluster, format!("this is cluster {}", self.own.cluster)));
+            return Err((
+                RefusalCode::ForeignCluster,
+                format!("this is cluster {}", self.own.cluster),
+            ));
         }
         if from != node.0 {
             let detail = format!("the certificate is that of node {node}, the hello says {from}");
             return Err((RefusalCode::WrongNode, detail));
         }
         if to != self.own.node.0 {
-            return Err((RefusalCode::WrongTarget, format!("this is node {}, not {to}", self.own.node)));
+            return Err((
+                RefusalCode::WrongTarget,
+                format!("this is node {}, not {to}", self.own.node),
+            ));
         }
         self.not_removed(node)?;
         Ok((node, lane))
@@ -145,7 +157,10 @@ impl Server {
 
     fn not_removed(&self, node: NodeId) -> Result<(), Refusal> {
         if self.publisher.view().state().cluster.is_removed(node) {
-            return Err((RefusalCode::Removed, format!("node {node} was removed from the cluster")));
+            return Err((
+                RefusalCode::Removed,
+                format!("node {node} was removed from the cluster"),
+            ));
         }
         Ok(())
     }
@@ -177,15 +192,35 @@ impl Server {
             if let Err(refusal) = self.not_removed(node) {
                 self.note(info, &refusal);
                 let (code, detail) = refusal;
-                let refused = Frame::new(0, Message::Refused { code, detail: detail.clone() });
+                let refused = Frame::new(
+                    0,
+                    Message::Refused {
+                        code,
+                        detail: detail.clone(),
+                    },
+                );
                 outgoing.send_timeout(refused, self.limits.write_timeout).await.ok();
                 // Give the writer a moment to send it.
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 return Err(detail);
             }
             match (lane, frame.message) {
-                (Lane::Append | Lane::Control, Message::Append { session, vote, prev, commit }) => {
-                    let append = Append { session, vote, prev, commit, rows: frame.parts };
+                (
+                    Lane::Append | Lane::Control,
+                    Message::Append {
+                        session,
+                        vote,
+                        prev,
+                        commit,
+                    },
+                ) => {
+                    let append = Append {
+                        session,
+                        vote,
+                        prev,
+                        commit,
+                        rows: frame.parts,
+                    };
                     appends.take(frame.id, append).await?;
                 }
                 (
@@ -196,7 +231,10 @@ impl Server {
                 ) => {
                     let answer = self.snapshot(&mut snapshots, message, frame.parts).await;
                     let answer = answer.unwrap_or_else(|reason| Message::Failed { reason });
-                    outgoing.send(Frame::new(frame.id, answer)).await.map_err(|e| e.to_string())?;
+                    outgoing
+                        .send(Frame::new(frame.id, answer))
+                        .await
+                        .map_err(|e| e.to_string())?;
                 }
                 (Lane::Control, message) => {
                     let permit = in_flight.clone().acquire_owned().await.map_err(|e| e.to_string())?;
@@ -212,12 +250,7 @@ impl Server {
         }
     }
 
-    async fn snapshot(
-        &self,
-        snapshots: &mut Receiver,
-        message: Message,
-        parts: Vec<Bytes>,
-    ) -> Result<Message, String> {
+    async fn snapshot(&self, snapshots: &mut Receiver, message: Message, parts: Vec<Bytes>) -> Result<Message, String> {
         match message {
             Message::SnapshotBegin { current } => {
                 snapshots.begin(current);
@@ -230,7 +263,10 @@ impl Server {
             Message::SnapshotEnd { chunks, vote } => {
                 let staged = snapshots.end(chunks).await?;
                 let meta = staged.meta();
-                let snapshot = Snapshot { meta, snapshot: SnapshotData(Content::Staged(staged)) };
+                let snapshot = Snapshot {
+                    meta,
+                    snapshot: SnapshotData(Content::Staged(staged)),
+                };
                 let done = self.raft.install_full_snapshot(Vote::from(vote), snapshot).await;
                 let vote = VoteRow::from(&done.map_err(|e| e.to_string())?.vote);
                 Ok(Message::SnapshotInstalled { vote })
@@ -241,7 +277,12 @@ impl Server {
 
     async fn control(&self, message: Message, parts: Vec<Bytes>) -> Message {
         let answer = match message {
-            Message::Vote { pre, vote, last, transfer } => self.vote(pre, vote, last, transfer).await,
+            Message::Vote {
+                pre,
+                vote,
+                last,
+                transfer,
+            } => self.vote(pre, vote, last, transfer).await,
             Message::Transfer { from, to, last } => {
                 let last = last.map(Into::into);
                 let request = TransferLeaderRequest::<TypeConfig>::new(from.into(), to, last);
@@ -251,7 +292,9 @@ impl Server {
             Message::ReadIndex => {
                 let deadline = Instant::now() + self.limits.request_timeout;
                 let index = self.reads.index_here(deadline).await;
-                index.map(|index| Message::ReadIndexIs { index }).map_err(|e| e.to_string())
+                index
+                    .map(|index| Message::ReadIndexIs { index })
+                    .map_err(|e| e.to_string())
             }
             Message::Propose { patience_ms } => self.propose(patience_ms, parts).await,
             other => Err(format!("{other:?} is not a request")),
@@ -264,11 +307,14 @@ impl Server {
         let entry = codec::decode(Format::Entry, &entry).map_err(|e| e.to_string())?;
         let patience = Duration::from_millis(patience_ms).min(self.limits.install_timeout);
         match self.proposer.carried(entry, Instant::now() + patience).await {
-            Ok(Carried { log_index, revision }) => {
-                Ok(Message::Proposed { log_index, revision: revision.map(|r| r.0) })
-            }
+            Ok(Carried { log_index, revision }) => Ok(Message::Proposed {
+                log_index,
+                revision: revision.map(|r| r.0),
+            }),
             Err(error) if error.maybe_applied() => Err(error.to_string()),
-            Err(error) => Ok(Message::NotProposed { reason: error.to_string() }),
+            Err(error) => Ok(Message::NotProposed {
+                reason: error.to_string(),
+            }),
         }
     }
 
@@ -281,7 +327,11 @@ impl Server {
     ) -> Result<Message, String> {
         let mut request = VoteRequest::<TypeConfig>::new(vote.into(), last.map(Into::into));
         request.leadership_transfer = transfer;
-        let answer = if pre { self.raft.pre_vote(request).await } else { self.raft.vote(request).await };
+        let answer = if pre {
+            self.raft.pre_vote(request).await
+        } else {
+            self.raft.vote(request).await
+        };
         let answer = answer.map_err(|e| e.to_string())?;
         Ok(Message::Voted {
             vote: VoteRow::from(&answer.vote),

@@ -30,19 +30,16 @@ impl From<NetError> for SendError {
 }
 
 /// Sends a snapshot. Answers with the receiver's vote once it is installed there.
-pub(crate) async fn send(
-    link: &Link,
-    vote: Vote,
-    snapshot: SnapshotData,
-    limits: &Limits,
-) -> Result<Vote, SendError> {
+pub(crate) async fn send(link: &Link, vote: Vote, snapshot: SnapshotData, limits: &Limits) -> Result<Vote, SendError> {
     let Content::Outgoing(mut outgoing) = snapshot.0 else {
         let error = EngineError::corrupt("snapshot", "it has no content to send");
         return Err(SendError::Local(error));
     };
     let conn = link.conn(Instant::now() + limits.connect_timeout).await?;
     let soon = || Instant::now() + limits.chunk_timeout;
-    let begin = Message::SnapshotBegin { current: outgoing.current };
+    let begin = Message::SnapshotBegin {
+        current: outgoing.current,
+    };
     expect_taken(conn.request(begin, Vec::new(), soon()).await?)?;
     let mut number = 0;
     // One chunk is on its way while the one before is being written there.
@@ -50,7 +47,9 @@ pub(crate) async fn send(
     while let Some(chunk) = outgoing.chunks.recv().await {
         let chunk = chunk.map_err(SendError::Local)?;
         let deadline = soon();
-        let answer = conn.send(Message::SnapshotChunk { number }, vec![chunk], deadline).await?;
+        let answer = conn
+            .send(Message::SnapshotChunk { number }, vec![chunk], deadline)
+            .await?;
         if let Some((answer, deadline)) = before.replace((answer, deadline)) {
             expect_taken(answer.wait(deadline).await?)?;
         }
@@ -59,7 +58,10 @@ pub(crate) async fn send(
     if let Some((answer, deadline)) = before {
         expect_taken(answer.wait(deadline).await?)?;
     }
-    let end = Message::SnapshotEnd { chunks: number, vote: VoteRow::from(&vote) };
+    let end = Message::SnapshotEnd {
+        chunks: number,
+        vote: VoteRow::from(&vote),
+    };
     let deadline = Instant::now() + limits.install_timeout;
     match conn.request(end, Vec::new(), deadline).await? {
         Message::SnapshotInstalled { vote } => Ok(vote.into()),

@@ -1,6 +1,6 @@
 //! Applying entries: the one place where the state changes.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::EntryPayload;
@@ -28,8 +28,6 @@ pub(crate) struct Applier {
     pub installed: Option<LogId>,
     pub membership: StoredMembership,
     pub generation: Arc<Generation>,
-    /// Generations that readers may still hold.
-    pub retired: Vec<(u32, Weak<Generation>)>,
     /// Bytes written since the last flush began.
     pub unflushed_bytes: usize,
     /// When the last flush began.
@@ -58,7 +56,8 @@ impl Applier {
         batch.put(Table::StateMeta, CURRENT, self.current().encode());
         self.unflushed_bytes += batch.bytes();
         self.engine.write(batch, Durability::Unlogged)?;
-        self.publisher.publish(self.state.clone(), self.applied, self.history(), units);
+        self.publisher
+            .publish(self.state.clone(), self.applied, self.history(), units);
         for (responder, answer) in answers {
             responder.send(Reply(answer));
         }
@@ -80,9 +79,8 @@ impl Applier {
                 Ok(None)
             }
             EntryPayload::Normal(command) => {
-                let decoded: Entry = codec::decode(Format::Entry, &command.0).map_err(|e| {
-                    EngineError::corrupt(format!("table log, entry {}", log_id.index), e.to_string())
-                })?;
+                let decoded: Entry = codec::decode(Format::Entry, &command.0)
+                    .map_err(|e| EngineError::corrupt(format!("table log, entry {}", log_id.index), e.to_string()))?;
                 let applied = statemachine::apply(&mut self.state, &decoded);
                 for row in applied.rows {
                     let (table, key) = (engine_table(row.table), full_key(self.generation.0, &row.key));
@@ -112,18 +110,10 @@ impl Applier {
     }
 
     pub(crate) fn history(&self) -> History {
-        History { engine: self.engine.clone(), generation: self.generation.clone() }
-    }
-
-    /// Removes the rows of generations that nobody reads any more.
-    pub(crate) fn forget_retired(&mut self) -> Result<(), EngineError> {
-        let (gone, held): (Vec<_>, Vec<_>) =
-            self.retired.drain(..).partition(|(_, readers)| readers.strong_count() == 0);
-        self.retired = held;
-        for (generation, _) in gone {
-            remove_generation(&*self.engine, generation)?;
+        History {
+            engine: self.engine.clone(),
+            generation: self.generation.clone(),
         }
-        Ok(())
     }
 }
 

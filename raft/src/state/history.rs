@@ -29,7 +29,9 @@ impl History {
     /// All of one revision, if its row is there.
     pub(crate) fn unit(&self, revision: Revision) -> Result<Option<Arc<Recorded>>, EngineError> {
         let key = self.key(&history_key(revision));
-        let Some(sealed) = self.engine.get(Table::History, &key)? else { return Ok(None) };
+        let Some(sealed) = self.engine.get(Table::History, &key)? else {
+            return Ok(None);
+        };
         let bytes = value(Table::History, &key.into(), &sealed)?;
         decode(revision, &bytes).map(Some)
     }
@@ -52,12 +54,7 @@ impl History {
     }
 
     /// A record as it was at a revision: `None` where it did not exist then.
-    pub(crate) fn record_at(
-        &self,
-        kind: Kind,
-        id: &str,
-        revision: Revision,
-    ) -> Result<Option<Record>, EngineError> {
+    pub(crate) fn record_at(&self, kind: Kind, id: &str, revision: Revision) -> Result<Option<Record>, EngineError> {
         let from = self.key(&index_prefix(kind, id));
         let to = self.key(&index_key(kind, id, revision.next()));
         match self.engine.last(Table::Index, &from, &to)? {
@@ -71,10 +68,15 @@ impl History {
 
     /// The record that a revision left behind.
     fn version(&self, kind: Kind, id: &str, changed: Revision) -> Result<Option<Record>, EngineError> {
-        let Some(unit) = self.unit(changed)? else { return Ok(None) };
-        let change = unit.unit.changes().iter().rev().find(|change| {
-            change.key().is_some_and(|(k, i)| k == kind && i == id)
-        });
+        let Some(unit) = self.unit(changed)? else {
+            return Ok(None);
+        };
+        let change = unit
+            .unit
+            .changes()
+            .iter()
+            .rev()
+            .find(|change| change.key().is_some_and(|(k, i)| k == kind && i == id));
         Ok(change.and_then(|change| change.after.clone()))
     }
 
@@ -88,7 +90,9 @@ impl History {
         limit: usize,
     ) -> Result<Vec<Arc<Recorded>>, EngineError> {
         let (from, to) = (index_key(kind, id, first), index_key(kind, id, last.next()));
-        let rows = self.engine.scan(Table::Index, &self.key(&from), &self.key(&to), limit)?;
+        let rows = self
+            .engine
+            .scan(Table::Index, &self.key(&from), &self.key(&to), limit)?;
         let revisions = rows.iter().filter_map(|(key, _)| index_revision(key));
         let units = revisions.map(|revision| self.unit(revision));
         units.filter_map(Result::transpose).collect()
@@ -118,7 +122,10 @@ fn decode(revision: Revision, bytes: &[u8]) -> Result<Arc<Recorded>, EngineError
     let recorded = Recorded::decode(bytes).map_err(|e| EngineError::corrupt(place(), e.to_string()))?;
     if recorded.unit.position.revision != revision {
         let found = recorded.unit.position.revision;
-        return Err(EngineError::corrupt(place(), format!("the row is that of revision {found}")));
+        return Err(EngineError::corrupt(
+            place(),
+            format!("the row is that of revision {found}"),
+        ));
     }
     Ok(Arc::new(recorded))
 }

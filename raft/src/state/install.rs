@@ -37,7 +37,10 @@ impl Staged {
     /// What openraft wants to know of it.
     pub(crate) fn meta(&self) -> SnapshotMeta {
         let last_log_id = self.current.applied.map(LogId::from);
-        SnapshotMeta { last_log_id, last_membership: self.membership.clone() }
+        SnapshotMeta {
+            last_log_id,
+            last_membership: self.membership.clone(),
+        }
     }
 }
 
@@ -56,13 +59,21 @@ impl Stage {
     /// Begins a new generation. `current` is the sender's.
     pub(crate) fn begin(shared: Arc<Shared>, current: Current) -> Self {
         let generation = shared.new_generation();
-        Self { shared, current, generation, chunks: 0 }
+        Self {
+            shared,
+            current,
+            generation,
+            chunks: 0,
+        }
     }
 
     /// Writes the rows of chunk `number` (from 0). Blocks.
     pub(crate) fn chunk(&mut self, number: u64, chunk: &Bytes) -> Result<(), StageError> {
         if number != self.chunks {
-            return Err(StageError::Refused(format!("chunk {number} came, {} is next", self.chunks)));
+            return Err(StageError::Refused(format!(
+                "chunk {number} came, {} is next",
+                self.chunks
+            )));
         }
         let damaged = |detail| StageError::Refused(format!("chunk {number} is damaged: {detail}"));
         let mut batch = Batch::new();
@@ -80,7 +91,10 @@ impl Stage {
     /// Ends it; `chunks` is how many the sender sent. Reads all of it back and checks it. Blocks.
     pub(crate) fn finish(self, chunks: u64) -> Result<Staged, StageError> {
         if chunks != self.chunks {
-            return Err(StageError::Refused(format!("{chunks} chunks were sent, {} came", self.chunks)));
+            return Err(StageError::Refused(format!(
+                "{chunks} chunks were sent, {} came",
+                self.chunks
+            )));
         }
         let mut current = self.current;
         current.generation = self.generation.0;
@@ -89,11 +103,14 @@ impl Stage {
         let membership = StoredMembership::try_from(membership).map_err(StageError::Refused)?;
         let state = load::generation(&*self.shared.engine, &current).map_err(|error| match error {
             EngineError::Io { .. } => StageError::Engine(error),
-            EngineError::Corrupt { .. } | EngineError::Foreign { .. } => {
-                StageError::Refused(error.to_string())
-            }
+            EngineError::Corrupt { .. } | EngineError::Foreign { .. } => StageError::Refused(error.to_string()),
         })?;
-        Ok(Staged { current, generation: self.generation, state, membership })
+        Ok(Staged {
+            current,
+            generation: self.generation,
+            state,
+            membership,
+        })
     }
 }
 
@@ -119,7 +136,12 @@ pub(crate) async fn stage_outgoing(shared: &Arc<Shared>, mut outgoing: Outgoing)
 /// # Errors
 /// The disk failed: which of the two states is current is only known after opening it again.
 pub(crate) fn switch(shared: &Shared, staged: Staged) -> Result<(), EngineError> {
-    let Staged { current, generation, state, membership } = staged;
+    let Staged {
+        current,
+        generation,
+        state,
+        membership,
+    } = staged;
     let last = current.applied.map(LogId::from);
     let mut batch = Batch::new();
     batch.put(Table::StateMeta, CURRENT, current.encode());
@@ -134,9 +156,9 @@ pub(crate) fn switch(shared: &Shared, staged: Staged) -> Result<(), EngineError>
     applier.installed = last;
     applier.membership = membership;
     applier.unflushed_bytes = 0;
-    applier.retired.push((old.0, Arc::downgrade(&old)));
     publish(&applier);
     drop(applier);
+    shared.retire(&old);
     shared.durable_upto(last);
     shared.snapshot_made();
     Ok(())
@@ -145,5 +167,7 @@ pub(crate) fn switch(shared: &Shared, staged: Staged) -> Result<(), EngineError>
 fn publish(applier: &Applier) {
     // No units: whoever follows the history finds the gap by the revision, and reads it from the
     // view.
-    applier.publisher.publish(applier.state.clone(), applier.applied, applier.history(), Vec::new());
+    applier
+        .publisher
+        .publish(applier.state.clone(), applier.applied, applier.history(), Vec::new());
 }

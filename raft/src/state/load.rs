@@ -33,7 +33,10 @@ pub(crate) fn open(engine: &dyn Engine) -> Result<(Current, State), EngineError>
 /// Reads the rows of a generation and checks them against its head.
 pub(crate) fn generation(engine: &dyn Engine, current: &Current) -> Result<State, EngineError> {
     let mut loader = Loader::new();
-    for (table, name) in [(Table::Records, StateTable::Records), (Table::Cluster, StateTable::Cluster)] {
+    for (table, name) in [
+        (Table::Records, StateTable::Records),
+        (Table::Cluster, StateTable::Cluster),
+    ] {
         let range = generation_range(table, current.generation);
         each(engine, range, |key, bytes| {
             loader.row(name, key, bytes).map_err(|e| corrupt(table, &e))
@@ -43,7 +46,9 @@ pub(crate) fn generation(engine: &dyn Engine, current: &Current) -> Result<State
     if last.0 > 0 {
         recent_history(engine, current.generation, last, &mut loader)?;
     }
-    let state = loader.finish(Some(&current.head)).map_err(|e| corrupt(Table::Records, &e))?;
+    let state = loader
+        .finish(Some(&current.head))
+        .map_err(|e| corrupt(Table::Records, &e))?;
     if state.mesh.position().revision != last {
         let detail = format!("its head is at revision {}, not {last}", state.mesh.position().revision);
         return Err(EngineError::corrupt("table state_meta, row current", detail));
@@ -68,13 +73,21 @@ fn recent_history(
     each(engine, range, |key, bytes| {
         let revision = <[u8; 8]>::try_from(key).map(u64::from_be_bytes).unwrap_or_default();
         if next.is_some_and(|next| next != revision) {
-            return Err(EngineError::corrupt("table history", format!("no row before revision {revision}")));
+            return Err(EngineError::corrupt(
+                "table history",
+                format!("no row before revision {revision}"),
+            ));
         }
         next = Some(revision + 1);
-        loader.row(StateTable::History, key, bytes).map_err(|e| corrupt(Table::History, &e))
+        loader
+            .row(StateTable::History, key, bytes)
+            .map_err(|e| corrupt(Table::History, &e))
     })?;
     if next != Some(last.0 + 1) {
-        return Err(EngineError::corrupt("table history", format!("revision {last} is missing")));
+        return Err(EngineError::corrupt(
+            "table history",
+            format!("revision {last} is missing"),
+        ));
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! openraft's view of the state.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
@@ -12,7 +12,7 @@ use crate::blocking::Threads;
 use crate::engine::{Engine, EngineError};
 use crate::env::Clock;
 use crate::fatal::FatalLatch;
-use crate::state::apply::{Applier, Item};
+use crate::state::apply::{Applier, Item, remove_generation};
 use crate::state::history::{Generation, History};
 use crate::state::install::{stage_outgoing, switch};
 use crate::state::publish::Publisher;
@@ -26,7 +26,11 @@ pub(crate) struct Shared {
     pub threads: Threads,
     pub fatal: FatalLatch,
     pub limits: Limits,
+    pub publisher: Publisher,
+    /// Held while entries are applied and written: never lock it where waiting matters.
     pub applier: Mutex<Applier>,
+    /// Generations that are not current, but may still be read or written.
+    pub retired: Mutex<Vec<(u32, Weak<Generation>)>>,
     /// The last entry whose effects are flushed.
     durable: Mutex<Option<LogId>>,
     flushing: AtomicBool,
@@ -58,17 +62,19 @@ impl StateMachine {
             .map_err(|e| EngineError::corrupt("table state_meta, row current", e))?;
         let applied = current.applied.map(LogId::from);
         let generation = Arc::new(Generation(current.generation));
-        let history = History { engine: engine.clone(), generation: generation.clone() };
+        let history = History {
+            engine: engine.clone(),
+            generation: generation.clone(),
+        };
         let publisher = Publisher::new(state.clone(), applied, history, limits.broadcast);
         let applier = Applier {
             engine: engine.clone(),
-            publisher,
+            publisher: publisher.clone(),
             state,
             applied,
             installed: current.installed.map(LogId::from),
             membership,
             generation,
-            retired: Vec::new(),
             unflushed_bytes: 0,
             flushed_at: clock.monotonic(),
             clock,
@@ -78,17 +84,21 @@ impl StateMachine {
             threads,
             fatal,
             limits,
+            publisher,
             applier: Mutex::new(applier),
+            retired: Mutex::default(),
             durable: Mutex::new(applied),
             flushing: AtomicBool::new(false),
             has_snapshot: AtomicBool::new(applied.is_some()),
             generations: AtomicU32::new(current.generation),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
     }
 
-    pub(crate) fn publisher(&self) -> Publisher {
-        self.shared.applier.lock().publisher.clone()
+    pub(crate) fn publisher(&self) -> &Publisher {
+        &self.shared.publisher
     }
 }
 
@@ -98,8 +108,28 @@ impl Shared {
         let number = self.generations.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let generation = Arc::new(Generation(number));
         // Should the snapshot never be finished, its rows go with the other unused ones.
-        self.applier.lock().retired.push((number, Arc::downgrade(&generation)));
+        self.retire(&generation);
         generation
+    }
+
+    /// Notes that a generation's rows are to be removed once nobody holds it.
+    pub(crate) fn retire(&self, generation: &Arc<Generation>) {
+        self.retired.lock().push((generation.0, Arc::downgrade(generation)));
+    }
+
+    /// Removes the rows of generations that nobody holds any more.
+    fn forget_retired(&self) -> Result<(), EngineError> {
+        let gone: Vec<u32> = {
+            let mut retired = self.retired.lock();
+            let (gone, held): (Vec<_>, Vec<_>) =
+                retired.drain(..).partition(|(_, holders)| holders.strong_count() == 0);
+            *retired = held;
+            gone.into_iter().map(|(generation, _)| generation).collect()
+        };
+        for generation in gone {
+            remove_generation(&*self.engine, generation)?;
+        }
+        Ok(())
     }
 
     /// The last entry whose effects are flushed.
@@ -125,15 +155,18 @@ impl Shared {
     /// Makes everything applied so far durable.
     pub(crate) async fn flush(self: &Arc<Self>) -> io::Result<()> {
         let shared = self.clone();
-        self.threads.run(move || shared.flush_now()).await?.map_err(|e| self.failed(e))
+        self.threads
+            .run(move || shared.flush_now())
+            .await?
+            .map_err(|e| self.failed(e))
     }
 
     fn flush_now(&self) -> Result<(), EngineError> {
+        self.forget_retired()?;
         let applied = {
             let mut applier = self.applier.lock();
             applier.unflushed_bytes = 0;
             applier.flushed_at = applier.clock.monotonic();
-            applier.forget_retired()?;
             applier.applied
         };
         self.engine.flush()?;
@@ -184,7 +217,10 @@ impl Shared {
 
     fn meta(&self) -> SnapshotMeta {
         let applier = self.applier.lock();
-        SnapshotMeta { last_log_id: applier.applied, last_membership: applier.membership.clone() }
+        SnapshotMeta {
+            last_log_id: applier.applied,
+            last_membership: applier.membership.clone(),
+        }
     }
 }
 
@@ -219,7 +255,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder { shared: self.shared.clone(), meta: self.shared.meta() }
+        Builder {
+            shared: self.shared.clone(),
+            meta: self.shared.meta(),
+        }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
@@ -243,8 +282,16 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         // Nothing is applied while this runs: openraft asks from the task that applies.
         let (meta, current) = (self.shared.meta(), self.shared.applier.lock().current());
         let limits = &self.shared.limits;
-        let outgoing =
-            export(self.shared.engine.clone(), current, limits.chunk_bytes, self.shared.threads).await?;
-        Ok(Some(Snapshot { meta, snapshot: SnapshotData(Content::Outgoing(outgoing)) }))
+        let outgoing = export(
+            self.shared.engine.clone(),
+            current,
+            limits.chunk_bytes,
+            self.shared.threads,
+        )
+        .await?;
+        Ok(Some(Snapshot {
+            meta,
+            snapshot: SnapshotData(Content::Outgoing(outgoing)),
+        }))
     }
 }

@@ -21,7 +21,11 @@ pub(crate) struct Publisher {
 impl Publisher {
     pub(crate) fn new(state: State, applied: Option<LogId>, history: History, capacity: usize) -> Self {
         let applied_index = applied.map(|id| id.index);
-        let published = Published { state, applied_index, history };
+        let published = Published {
+            state,
+            applied_index,
+            history,
+        };
         Self {
             view: Arc::new(ArcSwap::from_pointee(published)),
             applied: Arc::new(watch::Sender::new(applied_index)),
@@ -32,7 +36,11 @@ impl Publisher {
     /// Publishes the state after a batch, then what happened in it.
     pub(crate) fn publish(&self, state: State, applied: Option<LogId>, history: History, units: Vec<Arc<Recorded>>) {
         let applied_index = applied.map(|id| id.index);
-        self.view.store(Arc::new(Published { state, applied_index, history }));
+        self.view.store(Arc::new(Published {
+            state,
+            applied_index,
+            history,
+        }));
         self.applied.send_replace(applied_index);
         for unit in units {
             // Nobody may be listening.
@@ -41,7 +49,9 @@ impl Publisher {
     }
 
     pub(crate) fn view(&self) -> View {
-        View { inner: self.view.load_full() }
+        View {
+            inner: self.view.load_full(),
+        }
     }
 
     /// The log index of the last entry that a view contains.

@@ -133,7 +133,10 @@ mod tests {
 
     #[test]
     fn the_current_row_round_trips_and_finds_damage() {
-        let current = Current { applied: Some(LogIdRow { term: 3, index: 9 }), ..Current::empty() };
+        let current = Current {
+            applied: Some(LogIdRow { term: 3, index: 9 }),
+            ..Current::empty()
+        };
         let row = current.encode();
         assert_eq!(Current::decode(&row).ok(), Some(current));
         let mut bad = row.to_vec();

@@ -116,7 +116,9 @@ pub(crate) async fn export(
                     Event::Chunk(chunk) => sender.blocking_send(chunk).is_ok(),
                 });
             });
-            is_pinned.await.map_err(|_| io::Error::other("the state store could not be read"))?;
+            is_pinned
+                .await
+                .map_err(|_| io::Error::other("the state store could not be read"))?;
             Ok(Outgoing { current, chunks })
         }
         Threads::Inline => {
@@ -156,11 +158,17 @@ fn read(engine: &dyn Engine, generation: u32, chunk_bytes: usize, sink: &mut dyn
             }
             Visit::Row(table, row) => (table, row),
         };
-        let Some(number) = table_number(table) else { return ControlFlow::Continue(()) };
+        let Some(number) = table_number(table) else {
+            return ControlFlow::Continue(());
+        };
         match value(table, &key, &sealed) {
             Ok(value) => {
                 bytes += key.len() + value.len();
-                rows.push(ChunkRow { table: number, key: bare_key(&key), value });
+                rows.push(ChunkRow {
+                    table: number,
+                    key: bare_key(&key),
+                    value,
+                });
             }
             Err(error) => {
                 failed = Some(error);
@@ -185,7 +193,11 @@ fn read(engine: &dyn Engine, generation: u32, chunk_bytes: usize, sink: &mut dyn
 }
 
 fn flow(wanted: bool) -> ControlFlow<()> {
-    if wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    if wanted {
+        ControlFlow::Continue(())
+    } else {
+        ControlFlow::Break(())
+    }
 }
 
 /// Makes openraft's snapshots: flushes the state store, so that the log may be purged up to what
@@ -202,6 +214,9 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         // The rows up to `meta` were written before this builder was made: a flush covers them.
         self.shared.flush().await?;
         self.shared.snapshot_made();
-        Ok(Snapshot { meta: self.meta.clone(), snapshot: SnapshotData(Content::Described) })
+        Ok(Snapshot {
+            meta: self.meta.clone(),
+            snapshot: SnapshotData(Content::Described),
+        })
     }
 }

@@ -34,7 +34,10 @@ where
         let machine = StateMachine::open(engines.state, clock, self.threads, limits, fatal.clone());
         let machine = machine.map_err(|e| failed(e.to_string()))?;
         // A small tail, so that reads go to disk as well.
-        let limits = log::Limits { tail_bytes: 64, ..log::Limits::default() };
+        let limits = log::Limits {
+            tail_bytes: 64,
+            ..log::Limits::default()
+        };
         let opened = log::open::open(engines.log, limits, self.threads, fatal);
         let (store, writer) = opened.map_err(|e| failed(e.to_string()))?;
         run_writer(writer, self.threads).map_err(|e| failed(e.to_string()))?;

@@ -20,7 +20,11 @@ async fn writes_are_seen_by_linearizable_reads_on_every_node() {
         world.propose(register(n)).await;
         for node in world.nodes.values() {
             let view = node.read(Consistency::Linearizable, soon()).await.unwrap();
-            assert!(view.state().mesh.peer(&peer(n)).is_some(), "node {} lacks p{n}", node.node());
+            assert!(
+                view.state().mesh.peer(&peer(n)).is_some(),
+                "node {} lacks p{n}",
+                node.node()
+            );
         }
     }
     world.agree().await;
@@ -42,10 +46,20 @@ async fn a_follower_points_to_the_leader_and_carries_its_own_loops_proposals() {
     let unit = follower.view().unit(carried.revision.unwrap()).unwrap().unwrap();
     assert_eq!(unit.unit.target, "peer/p2");
     assert!(unit.unit.stamp.mesh_time_ms > 0);
-    let facts = NodeFacts { api: "x".into(), raft: "y".into(), version: "1".into(), feature_level: 1 };
+    let facts = NodeFacts {
+        api: "x".into(),
+        raft: "y".into(),
+        version: "1".into(),
+        feature_level: 1,
+    };
     let cluster = ClusterId::new("c1").unwrap();
     let node = follower.node();
-    let command = cluster::Command::DescribeNode { stamp: Stamp::default(), cluster, node, facts };
+    let command = cluster::Command::DescribeNode {
+        stamp: Stamp::default(),
+        cluster,
+        node,
+        facts,
+    };
     follower.propose_cluster_anywhere(command, soon()).await.unwrap();
     assert!(follower.view().state().cluster.node(node).is_some());
 }
@@ -68,7 +82,12 @@ async fn history_answers_for_every_revision() {
         Some(Record::Peer(found)) => assert_eq!(found.id, peer(5)),
         other => panic!("{other:?}"),
     }
-    assert_eq!(view.changes_of(Kind::Peer, "p5", Revision(1)..=Revision(99), 9).unwrap().len(), 1);
+    assert_eq!(
+        view.changes_of(Kind::Peer, "p5", Revision(1)..=Revision(99), 9)
+            .unwrap()
+            .len(),
+        1
+    );
     assert!(view.unit(Revision(12)).unwrap().is_none());
 }
 
@@ -82,7 +101,10 @@ async fn units_are_broadcast_once_and_in_order_on_every_node() {
     }
     for units in &mut receivers {
         for expected in 2..=51 {
-            let unit = tokio::time::timeout(Duration::from_secs(10), units.recv()).await.unwrap().unwrap();
+            let unit = tokio::time::timeout(Duration::from_secs(10), units.recv())
+                .await
+                .unwrap()
+                .unwrap();
             assert_eq!(unit.unit.position.revision.0, expected);
         }
         assert!(units.try_recv().is_err());
@@ -147,7 +169,10 @@ async fn without_a_majority_nothing_is_promised() {
     let deadline = Instant::now() + Duration::from_secs(3);
     let error = leader.propose(register(1), deadline).await.expect_err("no majority");
     assert!(error.is_retryable(), "{error}");
-    let error = leader.read(Consistency::Linearizable, deadline).await.expect_err("no majority");
+    let error = leader
+        .read(Consistency::Linearizable, deadline)
+        .await
+        .expect_err("no majority");
     assert!(error.is_retryable(), "{error}");
     assert!(leader.read(Consistency::Local, deadline).await.is_ok());
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -159,17 +184,31 @@ async fn a_node_is_added_promoted_and_removed_for_good() {
     let mut world = World::start(3, config()).await;
     let added = world.boot_new().await;
     let leader = world.leader().await;
-    leader.add_learner(NodeId(added), testing::endpoint(added), soon()).await.unwrap();
-    leader.change_membership((1..=4).map(NodeId).collect(), soon()).await.unwrap();
+    leader
+        .add_learner(NodeId(added), testing::endpoint(added), soon())
+        .await
+        .unwrap();
+    leader
+        .change_membership((1..=4).map(NodeId).collect(), soon())
+        .await
+        .unwrap();
     world.propose(register(1)).await;
     world.agree().await;
 
     let leader = world.leader().await;
     let gone = world.followers(&leader)[0].node();
-    leader.remove_node(gone, "alice".into(), "old".into(), soon()).await.unwrap();
-    leader.remove_node(gone, "alice".into(), "old".into(), soon()).await.unwrap();
+    leader
+        .remove_node(gone, "alice".into(), "old".into(), soon())
+        .await
+        .unwrap();
+    leader
+        .remove_node(gone, "alice".into(), "old".into(), soon())
+        .await
+        .unwrap();
     let removed = world.nodes[&gone.0].clone();
-    let fatal = tokio::time::timeout(Duration::from_secs(20), removed.fatal()).await.unwrap();
+    let fatal = tokio::time::timeout(Duration::from_secs(20), removed.fatal())
+        .await
+        .unwrap();
     assert_eq!(fatal.kind, FatalKind::Removed, "{fatal}");
     world.nodes.remove(&gone.0);
     let members: BTreeSet<u64> = leader.status().members.iter().map(|m| m.node.0).collect();
@@ -190,7 +229,10 @@ async fn status_tells_roles_lag_and_quorum() {
     let leader = world.leader().await;
     tokio::time::sleep(Duration::from_millis(700)).await;
     let status = leader.status();
-    assert_eq!((status.role, status.quorum.voters, status.quorum.needed), (Role::Leader, 3, 2));
+    assert_eq!(
+        (status.role, status.quorum.voters, status.quorum.needed),
+        (Role::Leader, 3, 2)
+    );
     assert_eq!(status.quorum.reachable, 3);
     for member in &status.members {
         assert!(member.voter);
@@ -211,10 +253,22 @@ async fn what_is_too_large_or_too_late_is_refused_before_anything_happens() {
     let node = &world.nodes[&1];
     let mut large = register(1);
     large.origin.reason = "x".repeat(400);
-    assert!(matches!(node.propose(large, soon()).await, Err(Error::TooLarge { limit: 300, .. })));
-    let late = node.propose(register(1), Instant::now() - Duration::from_millis(1)).await;
-    assert!(matches!(late, Err(Error::DeadlineExceeded { maybe_applied: false })), "{late:?}");
-    assert!(node.initialize(vec![(NodeId(1), testing::endpoint(1))], soon()).await.is_err());
+    assert!(matches!(
+        node.propose(large, soon()).await,
+        Err(Error::TooLarge { limit: 300, .. })
+    ));
+    let late = node
+        .propose(register(1), Instant::now() - Duration::from_millis(1))
+        .await;
+    assert!(
+        matches!(late, Err(Error::DeadlineExceeded { maybe_applied: false })),
+        "{late:?}"
+    );
+    assert!(
+        node.initialize(vec![(NodeId(1), testing::endpoint(1))], soon())
+            .await
+            .is_err()
+    );
     let revision = world.propose(init()).await;
     assert_eq!(revision, 2, "a second init is recorded as rejected");
 }

@@ -42,7 +42,10 @@ async fn a_power_cut_loses_nothing_that_was_acknowledged() {
         node.recovered(soon()).await.unwrap();
         let view = node.view();
         for n in 0..acknowledged {
-            assert!(view.state().mesh.peer(&peer(n)).is_some(), "p{n} of {acknowledged} is lost");
+            assert!(
+                view.state().mesh.peer(&peer(n)).is_some(),
+                "p{n} of {acknowledged} is lost"
+            );
         }
     }
 }
@@ -82,7 +85,10 @@ async fn a_disk_that_lies_about_syncs_is_caught_losing_data() {
     node.shutdown(Duration::from_secs(5)).await.ok();
     let node = reboot(&disks).await.unwrap();
     node.recovered(soon()).await.unwrap();
-    assert!(node.view().state().mesh.peer_count() < 20, "then the other tests prove nothing");
+    assert!(
+        node.view().state().mesh.peer_count() < 20,
+        "then the other tests prove nothing"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,7 +98,9 @@ async fn a_failed_write_or_sync_stops_the_node() {
         node.propose(init(), soon()).await.unwrap();
         disks.log.inject(fault, 1);
         assert!(node.propose(register(1), soon()).await.is_err());
-        let fatal = tokio::time::timeout(Duration::from_secs(5), node.fatal()).await.unwrap();
+        let fatal = tokio::time::timeout(Duration::from_secs(5), node.fatal())
+            .await
+            .unwrap();
         assert_eq!(fatal.kind, FatalKind::Disk, "{fault:?}: {fatal}");
         assert_eq!(disks.log.fired(fault), 1);
         assert!(node.propose(register(2), soon()).await.is_err());
@@ -128,10 +136,22 @@ async fn a_log_that_lost_its_end_is_noticed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damaged_state_rows_are_named_by_table() {
-    for table in [Table::Records, Table::History, Table::StateMeta, Table::Cluster, Table::LogMeta] {
+    for table in [
+        Table::Records,
+        Table::History,
+        Table::StateMeta,
+        Table::Cluster,
+        Table::LogMeta,
+    ] {
         let disks = written(20).await;
-        let disk = if table == Table::LogMeta { &disks.log } else { &disks.state };
-        let Some(key) = disk.keys(table).first().cloned() else { continue };
+        let disk = if table == Table::LogMeta {
+            &disks.log
+        } else {
+            &disks.state
+        };
+        let Some(key) = disk.keys(table).first().cloned() else {
+            continue;
+        };
         assert!(disk.flip(table, &key, 7));
         let fatal = reboot(&disks).await.expect_err("damage");
         assert_eq!(fatal.kind, FatalKind::Corrupt, "{fatal}");
@@ -150,8 +170,12 @@ async fn a_slow_disk_delays_and_does_not_stop() {
     let mut config = config();
     config.threads = meshkit_raft::Threads::Inline;
     let disks = Disks::default();
-    let node = testing::start_node(&Network::default(), 1, disks.open(), config).await.unwrap();
-    node.initialize(vec![(node.node(), testing::endpoint(1))], soon()).await.unwrap();
+    let node = testing::start_node(&Network::default(), 1, disks.open(), config)
+        .await
+        .unwrap();
+    node.initialize(vec![(node.node(), testing::endpoint(1))], soon())
+        .await
+        .unwrap();
     node.watch_status().wait_for(|s| s.is_leader()).await.unwrap();
     node.propose(init(), soon()).await.unwrap();
     disks.log.set_delay(Duration::from_millis(100));

@@ -7,5 +7,6 @@ mod cluster;
 mod durability;
 mod refusals;
 mod snapshots;
+mod speed;
 mod storage;
 mod world;

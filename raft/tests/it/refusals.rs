@@ -12,11 +12,21 @@ use crate::world::{World, register};
 
 /// Dials node 1 as `uri`, sends garbage, and reads until the node closes.
 async fn knock(network: &Network, uri: Option<&str>) -> Vec<u8> {
-    let target = Target { node: None, address: endpoint(1).raft, purpose: Purpose::Raft };
+    let target = Target {
+        node: None,
+        address: endpoint(1).raft,
+        purpose: Purpose::Raft,
+    };
     let (mut stream, _) = network.dialer(uri).dial(&target).await.unwrap();
-    stream.write_all(&[0, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).await.ok();
+    stream
+        .write_all(&[0, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+        .await
+        .ok();
     let mut answer = Vec::new();
-    tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await.unwrap().ok();
+    tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer))
+        .await
+        .unwrap()
+        .ok();
     answer
 }
 
@@ -43,7 +53,11 @@ async fn strangers_are_refused_by_code_and_counted() {
         assert_eq!(counted(node, code).await, before + 1, "{uri:?}");
     }
     // A node's certificate, and no hello that makes sense: closed without a word.
-    assert!(knock(&world.network, Some("spiffe://m1/cluster/c1/node/2")).await.is_empty());
+    assert!(
+        knock(&world.network, Some("spiffe://m1/cluster/c1/node/2"))
+            .await
+            .is_empty()
+    );
     world.propose(register(1)).await;
 }
 
@@ -66,7 +80,10 @@ async fn a_node_with_anothers_certificate_is_refused() {
     };
     let three = meshkit_raft::start(boot).await.unwrap();
     let leader = world.leader().await;
-    leader.add_learner(NodeId(3), endpoint(3), crate::world::soon()).await.unwrap();
+    leader
+        .add_learner(NodeId(3), endpoint(3), crate::world::soon())
+        .await
+        .unwrap();
     // It receives the log, for it is who it is; it may not ask anything.
     let deadline = tokio::time::Instant::now() + Duration::from_secs(2);
     let read = three.read(meshkit_raft::Consistency::Linearizable, deadline).await;
@@ -81,9 +98,14 @@ async fn a_removed_node_is_refused_by_everyone() {
     world.agree().await;
     let leader = world.leader().await;
     let gone = world.followers(&leader)[0].node();
-    leader.remove_node(gone, "alice".into(), String::new(), crate::world::soon()).await.unwrap();
+    leader
+        .remove_node(gone, "alice".into(), String::new(), crate::world::soon())
+        .await
+        .unwrap();
     let removed = world.nodes[&gone.0].clone();
-    tokio::time::timeout(Duration::from_secs(20), removed.fatal()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), removed.fatal())
+        .await
+        .unwrap();
     let mut refusals = 0;
     for node in world.nodes.values().filter(|node| node.node() != gone) {
         refusals += counted(node, RefusalCode::Removed).await;

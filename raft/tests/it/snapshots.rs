@@ -11,7 +11,12 @@ use crate::world::{World, peer, register, soon};
 
 /// Cuts its log after every few entries.
 fn short_log() -> Config {
-    let mut config = Config { snapshot_after_entries: 50, keep_entries: 5, purge_batch: 1, ..config() };
+    let mut config = Config {
+        snapshot_after_entries: 50,
+        keep_entries: 5,
+        purge_batch: 1,
+        ..config()
+    };
     config.state.chunk_bytes = 2000;
     config
 }
@@ -20,7 +25,10 @@ async fn purged(world: &World) {
     let leader = world.leader().await;
     let mut status = leader.watch_status();
     let cut = status.wait_for(|s| s.purged_index.is_some_and(|index| index > 50));
-    tokio::time::timeout(Duration::from_secs(20), cut).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(20), cut)
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -32,7 +40,10 @@ async fn a_new_node_is_brought_up_by_snapshot_with_all_history() {
     purged(&world).await;
     let added = world.boot_new().await;
     let leader = world.leader().await;
-    leader.add_learner(NodeId(added), testing::endpoint(added), soon()).await.unwrap();
+    leader
+        .add_learner(NodeId(added), testing::endpoint(added), soon())
+        .await
+        .unwrap();
     let new = world.nodes[&added].clone();
     let view = new.read(Consistency::Linearizable, soon()).await.unwrap();
     assert_eq!(view.state().mesh.peer_count(), 200);
@@ -40,7 +51,10 @@ async fn a_new_node_is_brought_up_by_snapshot_with_all_history() {
     // It answers for revisions that it never applied itself.
     let units = view.units(Revision(1)..=Revision(201), 1000).unwrap();
     assert_eq!(units.len(), 201);
-    assert_eq!(view.unit(Revision(17)).unwrap().unwrap().unit.target, format!("peer/{}", peer(15)));
+    assert_eq!(
+        view.unit(Revision(17)).unwrap().unwrap().unit.target,
+        format!("peer/{}", peer(15))
+    );
 
     // And it is all still there after a restart.
     world.stop(added).await;
@@ -76,7 +90,10 @@ async fn a_power_cut_in_the_middle_of_an_install_leaves_the_old_state() {
     purged(&world).await;
     let added = world.boot_new().await;
     let leader = world.leader().await;
-    leader.add_learner(NodeId(added), testing::endpoint(added), soon()).await.unwrap();
+    leader
+        .add_learner(NodeId(added), testing::endpoint(added), soon())
+        .await
+        .unwrap();
     // Rows of the snapshot arrive; the power goes before it is made current, or after.
     let disks = world.disks[added as usize - 1].clone();
     while disks.state.keys(Table::Records).is_empty() {

@@ -33,7 +33,10 @@ fn open(folder: &Path) -> Result<Engines, EngineError> {
         let path = folder.join(store.as_str());
         Ok(Arc::new(RocksEngine::open(&path, store, &Options::default())?))
     };
-    Ok(Engines { log: engine(Store::Log)?, state: engine(Store::State)? })
+    Ok(Engines {
+        log: engine(Store::Log)?,
+        state: engine(Store::State)?,
+    })
 }
 
 async fn boot(folder: &Path) -> Result<Handle, Fatal> {
@@ -45,7 +48,10 @@ async fn boot(folder: &Path) -> Result<Handle, Fatal> {
 async fn written() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let handle = boot(folder.path()).await.unwrap();
-    handle.initialize(vec![(NodeId(1), testing::endpoint(1))], soon()).await.unwrap();
+    handle
+        .initialize(vec![(NodeId(1), testing::endpoint(1))], soon())
+        .await
+        .unwrap();
     let mut status = handle.watch_status();
     status.wait_for(|s| s.is_leader()).await.unwrap();
     handle.propose(init(), soon()).await.unwrap();
@@ -80,7 +86,9 @@ async fn a_restart_finds_everything() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flipped_byte_in_the_log_is_found_and_named() {
     let folder = written().await;
-    let file = files(&folder.path().join("log"), "log").pop().expect("a write-ahead log");
+    let file = files(&folder.path().join("log"), "log")
+        .pop()
+        .expect("a write-ahead log");
     let mut bytes = std::fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -93,9 +101,16 @@ async fn a_flipped_byte_in_the_log_is_found_and_named() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_truncated_log_is_found_and_named() {
     let folder = written().await;
-    let file = files(&folder.path().join("log"), "log").pop().expect("a write-ahead log");
+    let file = files(&folder.path().join("log"), "log")
+        .pop()
+        .expect("a write-ahead log");
     let length = std::fs::metadata(&file).unwrap().len();
-    std::fs::File::options().write(true).open(&file).unwrap().set_len(length / 2).unwrap();
+    std::fs::File::options()
+        .write(true)
+        .open(&file)
+        .unwrap()
+        .set_len(length / 2)
+        .unwrap();
     let fatal = boot(folder.path()).await.expect_err("damage");
     assert_eq!(fatal.kind, FatalKind::Corrupt, "{fatal}");
     assert!(fatal.detail.contains("log"), "{fatal}");
@@ -106,22 +121,33 @@ async fn a_flipped_byte_in_the_state_is_found_and_named() {
     let folder = written().await;
     let mut found = 0;
     for file in files(&folder.path().join("state"), "sst") {
-        let bytes = std::fs::read(&file).unwrap();
-        let mut bad = bytes.clone();
-        bad[100] ^= 1;
-        std::fs::write(&file, &bad).unwrap();
-        match boot(folder.path()).await {
+        let copy = tempfile::tempdir().unwrap();
+        for store in ["log", "state"] {
+            copy_folder(&folder.path().join(store), &copy.path().join(store));
+        }
+        let file = copy.path().join("state").join(file.file_name().unwrap());
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[100] ^= 1;
+        std::fs::write(&file, &bytes).unwrap();
+        match boot(copy.path()).await {
             Err(fatal) => {
                 assert_eq!(fatal.kind, FatalKind::Corrupt, "{fatal}");
+                assert!(fatal.detail.contains("state"), "{fatal}");
                 found += 1;
             }
             // Rows that are only read for history are checked when they are.
             Ok(handle) => handle.shutdown(Duration::from_secs(10)).await.unwrap(),
         }
-        std::fs::write(&file, &bytes).unwrap();
     }
     assert!(found > 0);
-    boot(folder.path()).await.unwrap().shutdown(Duration::from_secs(10)).await.unwrap();
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

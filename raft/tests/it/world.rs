@@ -6,8 +6,7 @@ use std::time::Duration;
 use meshkit_raft::testing::{self, Disks, Network};
 use meshkit_raft::{Config, Consistency, Error, Handle};
 use statemachine::{
-    ClusterId, Command, Conditions, InitMesh, MeshId, NodeId, Origin, PeerId, RegisterPeer, Request,
-    TimelineId,
+    ClusterId, Command, Conditions, InitMesh, MeshId, NodeId, Origin, PeerId, RegisterPeer, Request, TimelineId,
     record::{PeerSpec, Settings},
 };
 use tokio::time::Instant;
@@ -17,8 +16,16 @@ pub fn soon() -> Instant {
 }
 
 pub fn request(command: Command) -> Request {
-    let origin = Origin { actor: "alice".into(), node: NodeId(1), ..Origin::default() };
-    Request { origin, conditions: Conditions::default(), command }
+    let origin = Origin {
+        actor: "alice".into(),
+        node: NodeId(1),
+        ..Origin::default()
+    };
+    Request {
+        origin,
+        conditions: Conditions::default(),
+        command,
+    }
 }
 
 pub fn init() -> Request {
@@ -60,7 +67,12 @@ impl World {
     /// `n` voters, one of which leads; the mesh is initialized.
     pub async fn start(n: u64, config: Config) -> Self {
         let disks: Vec<Disks> = (0..n).map(|_| Disks::default()).collect();
-        let mut world = Self { network: Network::default(), config, disks, nodes: BTreeMap::new() };
+        let mut world = Self {
+            network: Network::default(),
+            config,
+            disks,
+            nodes: BTreeMap::new(),
+        };
         for node in 1..=n {
             world.boot(node).await;
         }
@@ -72,7 +84,9 @@ impl World {
 
     pub async fn boot(&mut self, node: u64) {
         let engines = self.disks[node as usize - 1].open();
-        let handle = testing::start_node(&self.network, node, engines, self.config.clone()).await.unwrap();
+        let handle = testing::start_node(&self.network, node, engines, self.config.clone())
+            .await
+            .unwrap();
         self.nodes.insert(node, handle);
     }
 
@@ -102,7 +116,11 @@ impl World {
     }
 
     pub fn followers(&self, leader: &Handle) -> Vec<Handle> {
-        self.nodes.values().filter(|h| h.node() != leader.node()).cloned().collect()
+        self.nodes
+            .values()
+            .filter(|h| h.node() != leader.node())
+            .cloned()
+            .collect()
     }
 
     /// Proposes to whoever leads, until it is committed.
