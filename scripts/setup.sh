@@ -27,6 +27,20 @@ die() {
     exit 1
 }
 
+# use_equal_toolchain VERSION: a toolchain of another name ("stable") may be that very release; it serves where nothing can
+# be downloaded.
+use_equal_toolchain() {
+    local name
+    for name in $(rustup toolchain list | cut -d' ' -f1); do
+        if [[ $(rustup run "$name" rustc --version 2>/dev/null) == "rustc $1 "* ]]; then
+            export RUSTUP_TOOLCHAIN=$name
+            say "toolchain '$name' is Rust $1: using it"
+            return
+        fi
+    done
+    return 1
+}
+
 # Rust: rust-toolchain.toml names the release; rustup installs it when asked.
 setup_rust() {
     [[ -x $HOME/.cargo/bin/cargo && :$PATH: != *:$HOME/.cargo/bin:* ]] && PATH=$HOME/.cargo/bin:$PATH
@@ -37,7 +51,7 @@ setup_rust() {
         if ! rustup toolchain list | grep -q "^$wanted-"; then
             say "installing Rust $wanted (rust-toolchain.toml asks for it)"
             rustup toolchain install "$wanted" --no-self-update --profile minimal --component rustfmt --component clippy >&2 ||
-                die "rustup could not install Rust $wanted: see the message above."
+                use_equal_toolchain "$wanted" || die "rustup could not install Rust $wanted: see the message above."
         fi
     elif [[ $(cd "$ROOT" && rustc --version) != "rustc $wanted"* ]]; then
         say "using $(rustc --version); this tree is tested with $wanted, which rustup would bring"
