@@ -68,9 +68,9 @@ impl Mesh {
         let told = directory.path().join("dev.log");
         let mut command = programs.command("meshkit-node");
         command
-            .arg("--die-with-parent")
+            .args(["dev", "--die-with-parent"])
             .arg(std::process::id().to_string())
-            .args(["dev", "--base-port", "0", "--nodes"])
+            .args(["--base-port", "0", "--nodes"])
             .arg(options.nodes.to_string())
             .arg("--data-dir")
             .arg(directory.path().join("mesh"))
