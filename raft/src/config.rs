@@ -12,9 +12,10 @@ use crate::{log, net, propose, state};
 pub struct Config {
     /// Between two heartbeats of a leader.
     pub heartbeat_interval: Duration,
-    /// A follower that has not heard from a leader for a random time between this...
+    /// A follower asks for votes when it has not heard from a leader for `election_timeout_max`,
+    /// which is how long the leader's lease lasts, and then for a random time between this...
     pub election_timeout_min: Duration,
-    /// ...and this asks for votes.
+    /// ...and this.
     pub election_timeout_max: Duration,
     /// How linearizable reads are confirmed.
     pub reads: ReadMode,
@@ -44,8 +45,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             heartbeat_interval: Duration::from_millis(100),
-            election_timeout_min: Duration::from_millis(1000),
-            election_timeout_max: Duration::from_millis(2000),
+            election_timeout_min: Duration::from_millis(400),
+            election_timeout_max: Duration::from_millis(800),
             reads: ReadMode::default(),
             reads_waiting: 16384,
             snapshot_after_entries: 100_000,

@@ -13,10 +13,11 @@ section! {
         advertise: Option<String> = None => within(3, 261);
         /// How often a leader says that it leads.
         heartbeat_interval_ms: u64 = 100_u64 => within(10, 10_000);
-        /// Silence after which a follower asks for votes: a random time between this …
-        election_timeout_min_ms: u64 = 1_000_u64 => within(50, 60_000);
+        /// A follower asks for votes after `election_timeout_max_ms` of silence, for which the leader's lease lasts, and
+        /// then a random time between this …
+        election_timeout_min_ms: u64 = 400_u64 => within(50, 60_000);
         /// … and this.
-        election_timeout_max_ms: u64 = 2_000_u64 => within(50, 120_000);
+        election_timeout_max_ms: u64 = 800_u64 => within(50, 120_000);
         /// Whether the leader answers linearizable reads by its lease, without asking a majority.
         /// Assumes that, within one lease, no two nodes' clocks run apart by more than the time
         /// between `election_timeout_min_ms` and the lease.
