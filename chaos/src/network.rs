@@ -1,0 +1,181 @@
+//! Connections between simulated nodes: plain streams with a stated identity, and a count of what a cut link swallowed.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
+use parking_lot::Mutex;
+use raft::env::{BoxStream, ConnInfo, Dial, Listen, PeerIdentity, Target, Transport};
+use statemachine::NodeId;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use turmoil::net::{TcpListener, TcpStream};
+
+/// The mesh that is simulated.
+pub const MESH: &str = "sim";
+/// Its one cluster.
+pub const CLUSTER: &str = "sim-1";
+/// Port of the node-to-node protocol.
+pub const RAFT_PORT: u16 = 7500;
+/// Port for clients.
+pub const CLIENT_PORT: u16 = 7400;
+
+/// A node's name on the simulated network.
+#[must_use]
+pub fn host(node: NodeId) -> String {
+    format!("n{node}")
+}
+
+/// The node of a name, where it is one.
+#[must_use]
+pub fn node_of(host: &str) -> Option<NodeId> {
+    host.strip_prefix('n')?.parse().ok()
+}
+
+fn identity(node: NodeId) -> PeerIdentity {
+    PeerIdentity {
+        uri: format!("spiffe://{MESH}/cluster/{CLUSTER}/node/{node}"),
+        certificate: Bytes::new(),
+    }
+}
+
+/// From whom, to whom.
+type Direction = (NodeId, NodeId);
+
+/// Which links are cut, and what was sent into them. Turmoil drops it; this only counts, as proof that a cut was felt.
+#[derive(Debug, Default)]
+pub struct Links(Mutex<BTreeMap<Direction, u64>>);
+
+impl Links {
+    /// Notes that the link between two nodes is cut, both ways.
+    pub fn cut(&self, a: NodeId, b: NodeId) {
+        let mut cut = self.0.lock();
+        cut.insert((a, b), 0);
+        cut.insert((b, a), 0);
+    }
+
+    /// Notes that it is whole again; answers how many writes and dials were lost in it.
+    pub fn heal(&self, a: NodeId, b: NodeId) -> u64 {
+        let mut cut = self.0.lock();
+        cut.remove(&(a, b)).unwrap_or(0) + cut.remove(&(b, a)).unwrap_or(0)
+    }
+
+    fn sent(&self, from: NodeId, to: NodeId) {
+        if let Some(lost) = self.0.lock().get_mut(&(from, to)) {
+            *lost += 1;
+        }
+    }
+}
+
+/// Opens connections from one node.
+#[derive(Debug)]
+pub struct SimDial {
+    /// The node that dials.
+    pub from: NodeId,
+    /// Counts what is lost.
+    pub links: Arc<Links>,
+}
+
+impl Dial for SimDial {
+    fn dial<'a>(&'a self, to: &'a Target) -> BoxFuture<'a, io::Result<(BoxStream, ConnInfo)>> {
+        async move {
+            let (name, port) = to
+                .address
+                .rsplit_once(':')
+                .and_then(|(name, port)| Some((name, port.parse::<u16>().ok()?)))
+                .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("`{}`", to.address)))?;
+            let there = node_of(name).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, name.to_owned()))?;
+            if to.node.is_some_and(|expected| expected != there) {
+                let text = format!("node {there} is at {}", to.address);
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+            }
+            self.links.sent(self.from, there);
+            let stream = TcpStream::connect((name, port)).await?;
+            let info = info(stream.peer_addr()?, there);
+            Ok((self.links.wrap(stream, self.from, there), info))
+        }
+        .boxed()
+    }
+}
+
+/// Accepts connections from other nodes.
+pub struct SimListen {
+    /// The node that listens.
+    pub node: NodeId,
+    /// Counts what is lost.
+    pub links: Arc<Links>,
+    /// Where it listens.
+    pub listener: TcpListener,
+}
+
+impl Listen for SimListen {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, ConnInfo)>> {
+        async move {
+            let (stream, peer) = self.listener.accept().await?;
+            let there = turmoil::reverse_lookup(peer.ip())
+                .and_then(|name| node_of(&name))
+                .ok_or_else(|| io::Error::new(io::ErrorKind::PermissionDenied, format!("{peer} is no node")))?;
+            Ok((self.links.wrap(stream, self.node, there), info(peer, there)))
+        }
+        .boxed()
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+fn info(peer: SocketAddr, there: NodeId) -> ConnInfo {
+    ConnInfo {
+        peer,
+        identity: Some(identity(there)),
+        transport: Some(Transport::Raft),
+        tls: false,
+    }
+}
+
+impl Links {
+    fn wrap(self: &Arc<Self>, stream: TcpStream, from: NodeId, to: NodeId) -> BoxStream {
+        Box::new(Counted {
+            stream,
+            links: self.clone(),
+            from,
+            to,
+        })
+    }
+}
+
+/// A stream whose writes are counted while its link is cut.
+struct Counted {
+    stream: TcpStream,
+    links: Arc<Links>,
+    from: NodeId,
+    to: NodeId,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.links.sent(self.from, self.to);
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
