@@ -30,6 +30,8 @@ pub struct Meta {
     pub revision: Option<u64>,
     /// `mesh-epoch`: the mesh's fencing number.
     pub epoch: Option<u64>,
+    /// `mesh-request-id`: the request's id in the mesh's logs, traces and audit trail.
+    pub request_id: Option<String>,
     /// `mesh-replayed`: true where this is the stored answer of an earlier attempt with the same idempotency key.
     pub replayed: bool,
     /// `mesh-dry-run`: true where nothing was changed.
@@ -56,6 +58,7 @@ impl Meta {
             etag: text("etag"),
             revision: number("mesh-revision"),
             epoch: number("mesh-epoch"),
+            request_id: text("mesh-request-id"),
             replayed: flag("mesh-replayed"),
             dry_run: flag("mesh-dry-run"),
             ..Self::default()

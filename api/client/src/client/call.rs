@@ -28,6 +28,8 @@ pub(super) struct Call<'a, M: Method> {
     /// True once a mutation was sent and its outcome is not known.
     unknown: bool,
     reloaded: bool,
+    /// True where the key is a ULID that this call made.
+    minted: bool,
 }
 
 impl<'a, M: Method> Call<'a, M> {
@@ -35,11 +37,13 @@ impl<'a, M: Method> Call<'a, M> {
     pub(super) fn new(shared: &'a Shared, mut request: M::Request, options: CallOptions) -> Result<Self> {
         let mut timeout = options.timeout.unwrap_or(shared.timeout);
         let mut key = String::new();
+        let mut minted = false;
         if M::MUTATION {
             timeout = timeout.min(Client::MUTATION_TIMEOUT_MAX);
             match M::key(&mut request) {
                 Some(field) => {
                     if field.is_empty() {
+                        minted = true;
                         *field = rng::ulid(shared.entropy.as_ref());
                     }
                     key.clone_from(field);
@@ -65,6 +69,7 @@ impl<'a, M: Method> Call<'a, M> {
             last: None,
             unknown: false,
             reloaded: false,
+            minted,
             options,
         })
     }
@@ -118,6 +123,12 @@ impl<'a, M: Method> Call<'a, M> {
                         delay: Duration::ZERO,
                     };
                 }
+                if self.clock_is_slow(&error) {
+                    return Next::Ask {
+                        endpoint: endpoint.clone(),
+                        delay: Duration::ZERO,
+                    };
+                }
                 let mut next = self.route.refused(endpoint, &error, broke, entropy);
                 let pinned = self.options.only.is_some() || self.options.stay;
                 let known = redirect && error.leader().is_some();
@@ -144,6 +155,21 @@ impl<'a, M: Method> Call<'a, M> {
         }
         self.reloaded = true;
         self.shared.reload_token()
+    }
+
+    /// True, once, where a key that was just made counts as expired: this machine's clock is behind the mesh's, and
+    /// a ULID says when it was made. Nothing was applied, so another key that tells no time does instead.
+    fn clock_is_slow(&mut self, error: &Error) -> bool {
+        if error.code() != "idempotency_key_expired" || !self.minted || self.unknown {
+            return false;
+        }
+        self.minted = false;
+        self.key = format!("sdk-{}", rng::ulid(self.shared.entropy.as_ref()));
+        if let Some(field) = M::key(&mut self.request) {
+            field.clone_from(&self.key);
+        }
+        tracing::warn!("this machine's clock is behind the mesh's by a minute or more");
+        true
     }
 
     /// Nobody could be reached any more; if somebody had answered before, that is said too.

@@ -212,6 +212,33 @@ async fn a_final_refusal_is_not_retried_and_keeps_its_members() {
 }
 
 #[tokio::test]
+async fn a_slow_clock_does_not_lock_the_caller_out() {
+    let node = Fake::default();
+    let expired = Problem {
+        code: "idempotency_key_expired".into(),
+        ..Problem::default()
+    };
+    node.says(
+        "CordonPeer",
+        [
+            Reply::Problem(Code::FailedPrecondition, expired.clone()),
+            Reply::ok(&peer("p1")),
+            Reply::Problem(Code::FailedPrecondition, expired),
+        ],
+    );
+    let client = client(&[node.serve().await]);
+    let answer = client.cordon_peer(cordon("p1")).await.expect("another key");
+    let keys: Vec<String> = node.asked().iter().map(key).collect();
+    assert_eq!((keys[0].len(), &keys[1]), (26, &answer.meta.idempotency_key));
+    assert!(keys[1].starts_with("sdk-") && keys[1].len() <= 64, "{}", keys[1]);
+    // The caller's own key is the caller's own business.
+    let mut request = cordon("p1");
+    request.idempotency_key = "mine".into();
+    let error = client.cordon_peer(request).await.expect_err("expired");
+    assert_eq!((error.exit_code(), node.asked().len()), (5, 3));
+}
+
+#[tokio::test]
 async fn options_pin_an_endpoint_and_forbid_repeats() {
     let (node, other) = (Fake::default(), Fake::default());
     let (first, second) = (node.serve().await, other.serve().await);

@@ -1,4 +1,5 @@
 //! A node that answers as it is told, and remembers what it was asked. Speaks real gRPC on a real socket.
+#![allow(dead_code, reason = "each of the test programs that use it uses a part")]
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -22,6 +23,7 @@ use tower::Service as _;
 
 /// What the node says to one request.
 #[derive(Clone)]
+#[allow(clippy::large_enum_variant, reason = "a handful of them, in tests")]
 pub enum Reply {
     /// The encoded response, and metadata beside it.
     Message(Vec<u8>, Vec<(&'static str, String)>),
