@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::io::{AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
+use tokio::io::{AsyncWriteExt, BufReader, BufWriter, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -15,6 +15,9 @@ use crate::net::frame::{self, Frame};
 use crate::net::message::Message;
 use crate::net::{Limits, NetError};
 use crate::task::{AbortOnDrop, spawn};
+
+/// Pieces of frames are gathered up to this size.
+const WRITE_BUFFER_BYTES: usize = 64 << 10;
 
 type Waiting = oneshot::Sender<Result<Frame, NetError>>;
 
@@ -160,12 +163,14 @@ fn end(pending: &Pending, lost: &watch::Sender<Option<String>>, error: NetError)
 }
 
 async fn write_all(
-    mut write: WriteHalf<BoxStream>,
+    write: WriteHalf<BoxStream>,
     mut frames: mpsc::Receiver<Frame>,
     limits: Limits,
     pending: Pending,
     lost: watch::Sender<Option<String>>,
 ) {
+    // Without it every piece of a frame, two per entry, would be a TLS record and a system call of its own.
+    let mut write = BufWriter::with_capacity(WRITE_BUFFER_BYTES, write);
     while let Some(frame) = frames.recv().await {
         let work = async {
             frame::write(&mut write, &frame).await?;
