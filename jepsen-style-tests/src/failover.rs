@@ -39,12 +39,14 @@ const PROBES_MAX: usize = 64;
 const WRITERS: usize = 6;
 
 /// What to do.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     /// Leaders to kill.
     pub kills: u32,
     /// Nodes.
     pub nodes: u16,
+    /// Settings of the nodes: `("MESHKIT_RAFT__HEARTBEAT_INTERVAL_MS", "50")`.
+    pub environment: Vec<(String, String)>,
 }
 
 /// What one kill led to; times since just before the signal.
@@ -122,10 +124,10 @@ impl Report {
 ///
 /// # Errors
 /// Where a trial could not be done, or no write was acknowledged within 30 s of a kill.
-pub fn run(plan: Plan, mut progress: impl FnMut(u32, &Trial)) -> Result<Report> {
+pub fn run(plan: &Plan, mut progress: impl FnMut(u32, &Trial)) -> Result<Report> {
     let mut mesh = Mesh::start(node_harness::Options {
         nodes: plan.nodes,
-        ..Default::default()
+        environment: plan.environment.clone(),
     })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

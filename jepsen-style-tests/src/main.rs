@@ -41,6 +41,9 @@ enum Command {
         /// Where history and verdict are kept.
         #[arg(long, default_value = "./jepsen-run")]
         out: PathBuf,
+        /// A setting of the nodes, such as MESHKIT_LOG__LEVEL=debug. Repeat for more.
+        #[arg(long = "env", value_parser = setting)]
+        environment: Vec<(String, String)>,
     },
     /// Judge a recorded history again.
     Check {
@@ -58,7 +61,15 @@ enum Command {
         /// A first write that takes longer than this is a failure, in milliseconds.
         #[arg(long, default_value_t = 5_000)]
         limit_ms: u64,
+        /// A setting of the nodes, such as MESHKIT_RAFT__ELECTION_TIMEOUT_MIN_MS=500. Repeat for more.
+        #[arg(long = "env", value_parser = setting)]
+        environment: Vec<(String, String)>,
     },
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn main() -> ExitCode {
@@ -83,6 +94,7 @@ fn act(command: Command) -> Result<bool, Error> {
             pause_ms,
             seed,
             out,
+            environment,
         } => {
             let seed = seed.unwrap_or_else(rand::random);
             println!("seed        {seed}");
@@ -94,6 +106,7 @@ fn act(command: Command) -> Result<bool, Error> {
                 pause: Duration::from_millis(pause_ms),
                 seed,
                 out,
+                environment,
             })?;
             print!("{}", verdict.told());
             Ok(verdict.is_good())
@@ -111,14 +124,26 @@ fn act(command: Command) -> Result<bool, Error> {
             );
             Ok(violations.is_empty())
         }
-        Command::Failover { kills, nodes, limit_ms } => {
+        Command::Failover {
+            kills,
+            nodes,
+            limit_ms,
+            environment,
+        } => {
             let limit = Duration::from_millis(limit_ms);
-            let report = failover::run(failover::Plan { kills, nodes }, |number, trial| {
-                eprintln!(
-                    "kill {number} of {kills}: first write after {} ms",
-                    trial.first_write.as_millis()
-                );
-            })?;
+            let report = failover::run(
+                &failover::Plan {
+                    kills,
+                    nodes,
+                    environment,
+                },
+                |number, trial| {
+                    eprintln!(
+                        "kill {number} of {kills}: first write after {} ms",
+                        trial.first_write.as_millis()
+                    );
+                },
+            )?;
             println!("{}", report.told());
             Ok(report.worst() < limit)
         }

@@ -49,6 +49,8 @@ pub struct Plan {
     pub seed: u64,
     /// Where history, verdict and (after violations) the nodes' logs are kept. Made if it is not there.
     pub out: PathBuf,
+    /// Settings of the nodes: `("MESHKIT_LOG__LEVEL", "debug")`.
+    pub environment: Vec<(String, String)>,
 }
 
 /// What came of it.
@@ -167,7 +169,7 @@ pub fn run(plan: &Plan) -> Result<Verdict> {
     std::fs::create_dir_all(&plan.out).map_err(failed(&plan.out))?;
     let mut mesh = Mesh::start(node_harness::Options {
         nodes: plan.nodes,
-        ..Default::default()
+        environment: plan.environment.clone(),
     })?;
     let ran = with_mesh(plan, &mut mesh);
     let good = matches!(&ran, Ok(verdict) if verdict.is_good());

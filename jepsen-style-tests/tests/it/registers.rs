@@ -28,6 +28,7 @@ fn registers_stay_linearizable_while_leaders_are_killed() {
         pause: Duration::from_millis(20),
         seed: rand::random(),
         out: Path::new(env!("CARGO_TARGET_TMPDIR")).join("registers"),
+        environment: Vec::new(),
     };
     let verdict = run(&plan).unwrap();
     assert!(verdict.is_good(), "\n{}", verdict.told());
