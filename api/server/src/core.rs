@@ -72,8 +72,9 @@ impl Core {
 
     /// Whether there is a leader, and this node has a state to show.
     pub(crate) fn ready(&self) -> bool {
+        let applied = self.handle.view().applied_index().is_some();
         let status = self.status.borrow();
-        status.leader.is_some() && status.applied_index.is_some() && status.fatal.is_none()
+        applied && status.leader.is_some() && status.fatal.is_none()
     }
 
     /// The member that a connection comes from, unless it was removed.

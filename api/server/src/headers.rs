@@ -203,6 +203,13 @@ pub(crate) fn none_match(headers: &HeaderMap, current: &str) -> bool {
     })
 }
 
+/// Puts a record's ETag into gRPC metadata, bare as `if-match` takes it there. REST quotes it.
+pub(crate) fn put_etag(headers: &mut HeaderMap, etag: statemachine::Etag) {
+    if let Ok(value) = HeaderValue::try_from(etag.to_string()) {
+        headers.insert(header::ETAG, value);
+    }
+}
+
 /// A number as a header value.
 pub(crate) fn number(value: u64) -> HeaderValue {
     HeaderValue::from(value)

@@ -38,6 +38,7 @@ mod server;
 mod services;
 mod stack;
 mod system;
+mod way;
 
 pub use self::{
     auth::{AuthConfig, Authenticator, Binding, InvalidAuth, JwtConfig, Principal},

@@ -137,6 +137,7 @@ impl Core {
         let body = A::from_record(&answered.record)
             .ok_or_else(|| Error::internal("a record of another kind than the answer's"))?;
         let mut metadata = self.position_headers(answered.revision);
+        headers::put_etag(&mut metadata, answered.record.meta().etag());
         if options.dry_run {
             metadata.insert(DRY_RUN, HeaderValue::from_static("true"));
         }

@@ -29,13 +29,11 @@ use crate::{
     route::{Routed, Router},
     system::{self, Page},
     transport,
+    way::Way,
 };
 
 /// How long after its deadline a request is broken off, where a service has not noticed by itself.
 const GRACE: Duration = Duration::from_millis(100);
-
-/// How long a follower waits for the leader's view of the cluster before it shows its own.
-const LEADER_WITHIN: Duration = Duration::from_secs(1);
 
 /// Everything that answers requests.
 pub(crate) struct Stack {
@@ -58,10 +56,10 @@ enum What {
 }
 
 /// Who asks, and over what.
-struct Caller {
-    principal: Arc<Principal>,
+pub(crate) struct Caller {
+    pub(crate) principal: Arc<Principal>,
     /// Whether a member node carried the request here.
-    hop: bool,
+    pub(crate) hop: bool,
 }
 
 impl Stack {
@@ -90,6 +88,8 @@ impl Stack {
             forwarded: false,
         };
         let path = head.uri.path_and_query().cloned();
+        // Who waits to be told that the body is wanted need not send it.
+        let waits = head.headers.contains_key(header::EXPECT);
         let mut unread = Some(body);
         self.core.metrics.in_flight.inc();
         let answer = match self.core.in_flight.try_acquire() {
@@ -104,7 +104,7 @@ impl Stack {
         let mut response = match answer {
             Ok(response) => response,
             Err(error) => {
-                if let Some(body) = unread.take() {
+                if let Some(body) = unread.take().filter(|_| !waits) {
                     body::drain(body, self.core.config.limits.drain_bytes_max, self.core.drain_within()).await;
                 }
                 let path = path.as_ref().map_or("/", |path| path.as_str());
@@ -433,85 +433,13 @@ impl Stack {
             // Long polls and streams state their own end.
             _ => most,
         };
-        Ok(Instant::now() + asked.unwrap_or(usual).min(most))
-    }
-
-    /// Where a request is answered.
-    fn way(&self, method: &Method, caller: &Caller, head: &Head) -> Result<Way, Error> {
-        let forward = headers::forward(&head.headers)?;
-        if method.mutation {
-            self.core.check_accepts_mutations()?;
-        }
-        // One hop: what a member carried here goes no further.
-        if caller.hop || self.core.leads() {
-            return Ok(Way::Here);
-        }
-        if method.mutation && forward {
-            return Ok(Way::Leader);
-        }
-        // The leader alone knows how far the others are behind.
-        let wanted = headers::consistency(&head.headers)? == raft::Consistency::Linearizable;
-        Ok(if method.action == "status.get" && wanted {
-            Way::LeaderIfItAnswers
+        let within = asked.unwrap_or(usual).min(most);
+        if within.is_zero() {
+            Err(late())
         } else {
-            Way::Here
-        })
+            Ok(Instant::now() + within)
+        }
     }
-
-    async fn collect(&self, body: RequestBody, deadline: Instant) -> Result<Bytes, Error> {
-        tokio::time::timeout_at(deadline, body::collect(body))
-            .await
-            .map_err(|_| late())?
-    }
-
-    async fn forward(
-        &self,
-        exchange: &Exchange,
-        caller: &Caller,
-        head: &Head,
-        body: Bytes,
-        deadline: Instant,
-    ) -> Result<Response<Body>, Error> {
-        let Some(leader) = self.core.leader() else {
-            return Err(Error::not_leader(None));
-        };
-        let on_behalf = forwarded::Forwarded {
-            principal: Arc::clone(&caller.principal),
-            transport: exchange.transport,
-            address: exchange.address,
-        };
-        self.core.metrics.forwarded.inc();
-        tracing::debug!(request_id = %exchange.request_id, leader = %leader.node, "carried on");
-        self.core
-            .forwarder
-            .send(&leader, head, body, &on_behalf, &exchange.request_id, deadline)
-            .await
-    }
-
-    /// The leader's answer, where it gives one soon.
-    async fn ask_leader(
-        &self,
-        exchange: &Exchange,
-        caller: &Caller,
-        head: &Head,
-        body: Bytes,
-        deadline: Instant,
-    ) -> Option<Response<Body>> {
-        self.core.leader()?;
-        let until = deadline.min(Instant::now() + LEADER_WITHIN);
-        let answer = self.forward(exchange, caller, head, body, until).await.ok()?;
-        let good = answer.status().is_success() && !answer.headers().contains_key(crate::error::CODE);
-        good.then_some(answer)
-    }
-}
-
-/// Where a request is answered.
-enum Way {
-    Here,
-    /// By the leader alone.
-    Leader,
-    /// By the leader, and here where it does not answer.
-    LeaderIfItAnswers,
 }
 
 fn take(unread: &mut Option<Incoming>, limit: usize) -> RequestBody {
@@ -526,7 +454,7 @@ fn is_watch(head: &Head) -> bool {
     head.uri.path().ends_with("/Watch")
 }
 
-fn late() -> Error {
+pub(crate) fn late() -> Error {
     Error::new(Code::DeadlineExceeded, "the request was not answered by its deadline")
         .hint("a mutation may have taken effect all the same: a retry with the same Idempotency-Key is safe")
 }

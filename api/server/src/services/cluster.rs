@@ -71,6 +71,15 @@ impl Api {
     /// Reason and ticket of a change to the cluster, in one line.
     fn why(&self, headers: &http::HeaderMap, reason: &str, ticket: &str) -> Result<String, Error> {
         use statemachine::Origin;
+        if crate::headers::dry_run(headers, false)? {
+            return Err(Error::invalid(
+                crate::headers::DRY_RUN,
+                "changes to the cluster itself have no dry run",
+            ));
+        }
+        if headers.contains_key(http::header::IF_MATCH) {
+            return Err(Error::invalid("if-match", "members have no ETag"));
+        }
         let reason = crate::headers::agree(headers, crate::headers::REASON, "reason", reason)?;
         let ticket = crate::headers::agree(headers, crate::headers::TICKET, "ticket", ticket)?;
         for (field, text, limit) in [

@@ -61,4 +61,11 @@ impl Api {
         let metadata = MetadataMap::from_headers(self.core.position_headers(revision));
         Response::from_parts(metadata, message, Extensions::new())
     }
+
+    /// The same for one record, with its ETag.
+    fn record<A>(&self, revision: statemachine::Revision, etag: statemachine::Etag, message: A) -> Response<A> {
+        let mut metadata = self.core.position_headers(revision);
+        headers::put_etag(&mut metadata, etag);
+        Response::from_parts(MetadataMap::from_headers(metadata), message, Extensions::new())
+    }
 }

@@ -111,7 +111,7 @@ impl Api {
         let operation = mesh
             .operation(id)
             .ok_or_else(|| Error::not_found("operation", id.as_str()))?;
-        Ok(self.at(mesh.position().revision, convert::operation(operation)))
+        Ok(self.record(mesh.position().revision, operation.meta.etag(), convert::operation(operation)))
     }
 
     async fn list_operations_page(

@@ -31,7 +31,7 @@ impl PeerService for Api {
             let view = self.view(&received).await?;
             let mesh = &view.state().mesh;
             let peer = mesh.peer(&id).ok_or_else(|| Error::not_found("peer", id.as_str()))?;
-            Ok(self.at(mesh.position().revision, convert::peer(peer)))
+            Ok(self.record(mesh.position().revision, peer.meta.etag(), convert::peer(peer)))
         })
         .await
     }

@@ -141,7 +141,7 @@ async fn every_service_answers() {
 async fn refusals_carry_their_document() {
     let world = World::one().await;
     let mut peers = PeerServiceClient::new(world.channel(1, None).await);
-    let mut with = |scope: &str, message: v1::RegisterPeerRequest| {
+    let with = |scope: &str, message: v1::RegisterPeerRequest| {
         let request = world.grpc(scope, message);
         let mut peers = peers.clone();
         async move { peers.register_peer(request).await }

@@ -211,6 +211,8 @@ async fn status_and_leadership() {
         .at(follower, OPERATE, "POST", "/meshkit/peers", Some(body))
         .await
         .expect(200);
+    let dry = world.request(ADMIN, "DELETE", "/meshkit/members/9", None, &[("mesh-dry-run", "true")]);
+    world.h1(follower, None, dry).await.refused(400, "invalid_argument");
     let unknown = world.at(follower, ADMIN, "DELETE", "/meshkit/members/9", None).await;
     unknown.refused(409, "membership_refused");
     let members = world

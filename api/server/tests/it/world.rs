@@ -1,12 +1,6 @@
 //! A cluster with an API server at every node, and clients.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::{
@@ -88,7 +82,6 @@ pub struct World {
     pub network: Network,
     pub nodes: Vec<Node>,
     key: Ed25519KeyPair,
-    counter: AtomicU64,
 }
 
 impl World {
@@ -109,7 +102,6 @@ impl World {
             network,
             nodes: Vec::new(),
             key,
-            counter: AtomicU64::new(0),
         };
         for node in 1..=count {
             let handle = testing::start_node(&world.network, node, Disks::default().open(), testing::config());
@@ -216,11 +208,6 @@ impl World {
         let message = format!("{}.{}", part(&json!({ "alg": "EdDSA" })), part(claims));
         let signature = BASE64_URL_SAFE_NO_PAD.encode(self.key.sign(message.as_bytes()));
         format!("{message}.{signature}")
-    }
-
-    /// An idempotency key that no other call has.
-    pub fn key(&self) -> String {
-        format!("key-{}", self.counter.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The number of the node that leads, from 1.
