@@ -257,6 +257,7 @@ impl Opening {
         let machine = StateMachine::open(state, clock, config.threads, config.state.clone(), fatal.clone())?;
         let (log_store, writer) = log::open::open(log, config.log.clone(), config.threads, fatal)?;
         check_together(&log_store, &machine)?;
+        machine.follow(log_store.synced());
         Ok((log_store, writer, machine))
     }
 }

@@ -47,11 +47,28 @@ impl RocksEngine {
         let tables = store.tables().iter().map(|t| options.table(*t));
         let db =
             DB::open_cf_descriptors(&options.database(store), path, tables).map_err(|e| translate(&context(), e))?;
-        Ok(Self {
+        let engine = Self {
             db,
             store,
             path: path.to_path_buf(),
-        })
+        };
+        engine.check_bookkeeping()?;
+        Ok(engine)
+    }
+
+    /// Reads the small tables whole. Only single rows of them are looked up later, and a damaged block that holds
+    /// none of the newest would be found by a compaction, at a time of its own choosing.
+    fn check_bookkeeping(&self) -> Result<(), EngineError> {
+        for table in self.store.tables() {
+            match table {
+                Table::LogMeta | Table::StateMeta => {}
+                Table::Log | Table::Records | Table::History | Table::Index | Table::Cluster => continue,
+            }
+            for row in self.db.iterator_cf(self.table(*table)?, IteratorMode::Start) {
+                row.map_err(|e| self.failed("check", e))?;
+            }
+        }
+        Ok(())
     }
 
     fn table(&self, table: Table) -> Result<&ColumnFamily, EngineError> {

@@ -17,7 +17,8 @@ use parking_lot::Mutex;
 
 use super::{Batch, Change, Durability, Engine, EngineError, KeyRange, Row, Store, Table, Visit};
 
-type Rows = BTreeMap<(Table, Vec<u8>), Bytes>;
+type RowKey = (Table, Vec<u8>);
+type Rows = BTreeMap<RowKey, Bytes>;
 
 /// A fault that a [`Disk`] can be told to have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
@@ -122,6 +123,11 @@ impl Disk {
     /// How often each fault really happened.
     pub fn fired(&self, fault: Fault) -> u64 {
         self.device.lock().fired.get(&fault).copied().unwrap_or(0)
+    }
+
+    /// Writes that are not safe yet: what a power loss at this moment might take.
+    pub fn unsynced(&self) -> usize {
+        self.device.lock().pending.len()
     }
 
     /// Completed writes so far.
@@ -333,7 +339,7 @@ impl Memory {
     }
 }
 
-fn bounds(table: Table, from: &[u8], to: &[u8]) -> (Bound<(Table, Vec<u8>)>, Bound<(Table, Vec<u8>)>) {
+fn bounds(table: Table, from: &[u8], to: &[u8]) -> (Bound<RowKey>, Bound<RowKey>) {
     (
         Bound::Included((table, from.to_vec())),
         Bound::Excluded((table, to.to_vec())),

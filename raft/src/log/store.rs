@@ -5,12 +5,28 @@ use std::sync::Arc;
 
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::log::reader::LogReader;
-use crate::log::tail::next;
+use crate::log::tail::{Tail, next};
 use crate::log::writer::{LogCounters, Operation};
 use crate::types::{LogId, TypeConfig, Vote};
+
+/// Tells when entries are durable in this node's own log.
+#[derive(Clone)]
+pub(crate) struct Synced(Arc<Mutex<Tail>>);
+
+impl Synced {
+    /// Waits until the entry at `index` is durable, if it is a part of the log at all. Never
+    /// returns where the log writer has failed: that stops the node.
+    pub(crate) async fn wait(&self, index: u64) {
+        let unsynced = self.0.lock().unsynced(index);
+        if let Some((operation, mut completions)) = unsynced {
+            completions.wait_for(|completed| *completed >= operation).await.ok();
+        }
+    }
+}
 
 /// The log. Cloning shares it.
 #[derive(Clone)]
@@ -21,6 +37,10 @@ pub struct LogStore {
 }
 
 impl LogStore {
+    pub(crate) fn synced(&self) -> Synced {
+        Synced(self.reader.tail.clone())
+    }
+
     async fn send(&self, number: u64, operation: Operation) -> io::Result<()> {
         self.queue.send((number, operation)).await.map_err(|_| stopped())
     }
@@ -92,6 +112,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             let mut tail = self.reader.tail.lock();
             let to = tail.end_index();
             tail.truncate_after(keep);
+            if tail.end_index() == to {
+                return Ok(());
+            }
             (tail.issue(), tail.end_index(), to)
         };
         self.send(number, Operation::Truncate { from, to, done }).await?;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use openraft::entry::RaftEntry;
+use tokio::sync::watch;
 
 use crate::log::row::LogEntry;
 use crate::types::{LogId, Vote};
@@ -25,6 +26,8 @@ pub(crate) struct Tail {
     begin: u64,
     /// The last operation whose effects are durable.
     durable: u64,
+    /// The same, for those who wait for it.
+    completions: watch::Sender<u64>,
     /// The last operation issued.
     issued: u64,
 }
@@ -41,6 +44,7 @@ impl Tail {
             bytes_max,
             begin: 0,
             durable: 0,
+            completions: watch::Sender::new(0),
             issued: 0,
         }
     }
@@ -54,7 +58,17 @@ impl Tail {
     /// Operations up to `operation` are durable: their entries need not stay in memory.
     pub(crate) fn completed(&mut self, operation: u64) {
         self.durable = self.durable.max(operation);
+        self.completions.send_replace(self.durable);
         self.evict();
+    }
+
+    /// The operation that has to be completed for the entry at `index` to be durable here. `None`
+    /// where it is already, or is no part of this log.
+    pub(crate) fn unsynced(&self, index: u64) -> Option<(u64, watch::Receiver<u64>)> {
+        let begin = self.entries.front()?.1.index();
+        let at = usize::try_from(index.checked_sub(begin)?).ok()?;
+        let (operation, _) = self.entries.get(at)?;
+        (*operation > self.durable).then(|| (*operation, self.completions.subscribe()))
     }
 
     /// Takes in an entry, read from disk (`operation` 0) or about to be written.
@@ -96,6 +110,9 @@ impl Tail {
     /// Forgets entries after `keep`.
     pub(crate) fn truncate_after(&mut self, keep: Option<LogId>) {
         let end = next(keep);
+        if end >= self.end_index() {
+            return;
+        }
         while self.entries.back().is_some_and(|(_, entry)| entry.index() >= end) {
             if let Some((_, entry)) = self.entries.pop_back() {
                 self.bytes -= entry.size();
@@ -180,6 +197,20 @@ mod tests {
         tail.push(operation, LogEntry::new_blank(log_id(2, 2)));
         tail.completed(5);
         assert_eq!(indexes(tail.read(0, 9)), (2, vec![2]));
+    }
+
+    #[test]
+    fn an_entry_is_unsynced_until_its_own_operation_is_completed() {
+        let mut tail = tail(3..8, 1 << 20);
+        tail.completed(2);
+        assert!(tail.unsynced(4).is_none());
+        assert_eq!(tail.unsynced(5).map(|(operation, _)| operation), Some(3));
+        tail.truncate_after(Some(log_id(1, 5)));
+        let operation = tail.issue();
+        tail.push(operation, LogEntry::new_blank(log_id(2, 6)));
+        tail.completed(5);
+        assert_eq!(tail.unsynced(6).map(|(operation, _)| operation), Some(6));
+        assert!(tail.unsynced(2).is_none() && tail.unsynced(9).is_none());
     }
 
     #[test]

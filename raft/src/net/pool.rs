@@ -32,11 +32,13 @@ impl RefusedBy {
     }
 }
 
+type Links = BTreeMap<(u64, Lane), Arc<Link>>;
+
 /// All links. Cloning shares them.
 #[derive(Clone)]
 pub(crate) struct Pool {
     pub(crate) dialer: Arc<Dialer>,
-    links: Arc<Mutex<BTreeMap<(u64, Lane), Arc<Link>>>>,
+    links: Arc<Mutex<Links>>,
 }
 
 impl Pool {

@@ -265,7 +265,7 @@ impl Server {
                 let meta = staged.meta();
                 let snapshot = Snapshot {
                     meta,
-                    snapshot: SnapshotData(Content::Staged(staged)),
+                    snapshot: SnapshotData(Content::Staged(Box::new(staged))),
                 };
                 let done = self.raft.install_full_snapshot(Vote::from(vote), snapshot).await;
                 let vote = VoteRow::from(&done.map_err(|e| e.to_string())?.vote);

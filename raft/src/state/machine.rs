@@ -2,9 +2,10 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use futures::{Stream, StreamExt};
+use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
 use parking_lot::Mutex;
 
@@ -12,6 +13,7 @@ use crate::blocking::Threads;
 use crate::engine::{Engine, EngineError};
 use crate::env::Clock;
 use crate::fatal::FatalLatch;
+use crate::log::store::Synced;
 use crate::state::apply::{Applier, Item, remove_generation};
 use crate::state::history::{Generation, History};
 use crate::state::install::{stage_outgoing, switch};
@@ -27,6 +29,8 @@ pub(crate) struct Shared {
     pub fatal: FatalLatch,
     pub limits: Limits,
     pub publisher: Publisher,
+    /// The log of the same node, once it is open.
+    log: OnceLock<Synced>,
     /// Held while entries are applied and written: never lock it where waiting matters.
     pub applier: Mutex<Applier>,
     /// Generations that are not current, but may still be read or written.
@@ -85,6 +89,7 @@ impl StateMachine {
             fatal,
             limits,
             publisher,
+            log: OnceLock::new(),
             applier: Mutex::new(applier),
             retired: Mutex::default(),
             durable: Mutex::new(applied),
@@ -95,6 +100,13 @@ impl StateMachine {
         Ok(Self {
             shared: Arc::new(shared),
         })
+    }
+
+    /// From now on nothing is applied before it is durable in this log: others may have committed
+    /// it, but a state that is ahead of its own log after a power cut cannot be told from a log
+    /// that has lost its end.
+    pub(crate) fn follow(&self, log: Synced) {
+        self.shared.log.set(log).ok();
     }
 
     pub(crate) fn publisher(&self) -> &Publisher {
@@ -209,6 +221,13 @@ impl Shared {
         if let Some(fatal) = self.fatal.get() {
             return Err(io::Error::other(fatal));
         }
+        if let (Some(log), Some(last)) = (self.log.get(), items.last()) {
+            tokio::select! {
+                biased;
+                () = log.wait(last.0.index()) => {}
+                fatal = self.fatal.wait() => return Err(io::Error::other(fatal)),
+            }
+        }
         let shared = self.clone();
         let work = move || shared.applier.lock().apply(items);
         self.threads.run(work).await?.map_err(|e| self.failed(e))?;
@@ -263,7 +282,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
         let staged = match snapshot.0 {
-            Content::Staged(staged) => staged,
+            Content::Staged(staged) => *staged,
             Content::Outgoing(outgoing) => stage_outgoing(&self.shared, outgoing).await?,
             Content::Described => return Err(io::Error::other("a description cannot be installed")),
         };

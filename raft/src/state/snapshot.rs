@@ -35,7 +35,7 @@ pub(crate) enum Content {
     /// To be read, chunk by chunk.
     Outgoing(Outgoing),
     /// Written beside the current state, complete.
-    Staged(Staged),
+    Staged(Box<Staged>),
     /// Known to be possible; nothing was read for it.
     Described,
 }
