@@ -12,7 +12,7 @@ use super::{
 use crate::{Answer, CallOptions, Endpoint, Error, Method, Result, rng};
 
 /// Requests of one call at most, whatever the deadline.
-const ATTEMPTS_MAX: u32 = 200;
+const ATTEMPTS_MAX: u32 = 1_000;
 
 pub(super) struct Call<'a, M: Method> {
     shared: &'a Shared,

@@ -15,7 +15,10 @@ pub(super) const ROUNDS_MAX: u32 = 3;
 /// Redirects that are followed at once; later ones wait first, for the cluster is still making up its mind.
 const HOPS_AT_ONCE: u32 = 2;
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// While a leader is being elected: the longer this is, the later the first write after a failover.
+const BACKOFF_MAX: Duration = Duration::from_millis(250);
+/// Where the caller is asked to slow down.
+const BACKOFF_SLOW_MAX: Duration = Duration::from_secs(1);
 /// Attempts that may end in something that looks like a defect rather than an absence.
 const ODD_MAX: u32 = 4;
 
@@ -113,13 +116,15 @@ impl Route {
             return Next::Stop;
         }
         let asked = Duration::from_millis(u64::from(error.problem().retry_after_ms));
-        let delay = self.backoff(entropy).max(asked);
-        let endpoint = match error.code() {
+        let (endpoint, delay) = match error.code() {
             // The caller's own share is used up; another node would count the same.
-            "rate_limited" | "resource_exhausted" => endpoint.clone(),
-            _ => self.other(endpoint),
+            "rate_limited" | "resource_exhausted" => (endpoint.clone(), self.backoff_up_to(BACKOFF_SLOW_MAX, entropy)),
+            _ => (self.other(endpoint), self.backoff(entropy)),
         };
-        Next::Ask { endpoint, delay }
+        Next::Ask {
+            endpoint,
+            delay: delay.max(asked),
+        }
     }
 
     fn redirected(&mut self, endpoint: &Endpoint, error: &Error, entropy: &dyn Entropy) -> Next {
@@ -171,11 +176,13 @@ impl Route {
         behind.iter().chain(before)
     }
 
-    /// Grows from 50 ms to 1 s, of which a random half is left out, so that callers do not come back together.
     fn backoff(&mut self, entropy: &dyn Entropy) -> Duration {
-        let full = BACKOFF_FIRST
-            .saturating_mul(1 << self.backoffs.min(10))
-            .min(BACKOFF_MAX);
+        self.backoff_up_to(BACKOFF_MAX, entropy)
+    }
+
+    /// Grows from 50 ms to `max`, of which a random half is left out, so that callers do not come back together.
+    fn backoff_up_to(&mut self, max: Duration, entropy: &dyn Entropy) -> Duration {
+        let full = BACKOFF_FIRST.saturating_mul(1 << self.backoffs.min(10)).min(max);
         self.backoffs += 1;
         let full_us = u64::try_from(full.as_micros()).unwrap_or(u64::MAX).max(2);
         Duration::from_micros(full_us / 2 + entropy.random() % (full_us / 2))
