@@ -58,7 +58,14 @@ fn targets(log: &Log) -> Targets {
     // The libraries below us speak of their own inner life; we say what it means for the node.
     let ours = Targets::new()
         .with_default(level)
-        .with_target("openraft", level.min(LevelFilter::WARN))
+        .with_target(
+            "openraft",
+            if level >= LevelFilter::DEBUG {
+                LevelFilter::WARN
+            } else {
+                LevelFilter::ERROR
+            },
+        )
         .with_target("h2", level.min(LevelFilter::INFO))
         .with_target("hyper", level.min(LevelFilter::INFO))
         .with_target("hyper_util", level.min(LevelFilter::INFO))

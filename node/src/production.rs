@@ -193,7 +193,9 @@ async fn reload_on_request(
         for (section, why) in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
             tracing::error!(section, %why, "this section was not reloaded and stays as it was");
         }
-        tracing::info!(file = %file.display(), "reloaded tls, auth and log");
+        if outcomes.iter().all(Result::is_ok) {
+            tracing::info!(file = %file.display(), "reloaded tls, auth and log");
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{certs, dev, logs, production, tls};
 /// Does what the command line says. Everything that goes wrong is printed here, and nowhere else.
 pub fn run(args: Args) -> Exit {
     match dispatch(args) {
-        Ok(()) => Exit::Stopped,
+        Ok(exit) => exit,
         Err(failure) => {
             eprintln!("meshkit-node: {}", failure.message.trim_end());
             failure.exit
@@ -27,33 +27,31 @@ pub fn run(args: Args) -> Exit {
     }
 }
 
-fn dispatch(args: Args) -> Result<(), Failure> {
+fn dispatch(args: Args) -> Result<Exit, Failure> {
     if let Some(parent) = args.die_with_parent {
         die_with(parent)?;
     }
     tls::install_provider();
     match (args.command, args.config) {
-        (None, Some(file)) if args.check_config => check(&file),
-        (None, Some(file)) => node(&file),
-        (None, None) => Err(Failure::new(
-            Exit::Config,
-            "nothing to do: --config FILE runs a node, `dev` a whole mesh; see --help",
-        )),
-        (Some(Command::Init { config }), _) => init(&config),
-        (Some(Command::Config(ConfigCommand::PrintDefault)), _) => {
-            print!("{}", print::defaults());
-            Ok(())
+        (None, Some(file)) if args.check_config => check(&file)?,
+        (None, Some(file)) => return node(&file),
+        (None, None) => {
+            return Err(Failure::new(
+                Exit::Config,
+                "nothing to do: --config FILE runs a node, `dev` a whole mesh; see --help",
+            ));
         }
+        (Some(Command::Init { config }), _) => init(&config)?,
+        (Some(Command::Config(ConfigCommand::PrintDefault)), _) => print!("{}", print::defaults()),
         (Some(Command::Certs(command)), _) => {
-            let written = certs::command::run(&command).map_err(certs_failure)?;
-            for file in written {
+            for file in certs::command::run(&command).map_err(certs_failure)? {
                 println!("{}", file.display());
             }
-            Ok(())
         }
         // Children ask to die with the thread that made them: this one.
-        (Some(Command::Dev(options)), _) => on_this_thread(dev::run(&options)),
+        (Some(Command::Dev(options)), _) => on_this_thread(dev::run(&options))?,
     }
+    Ok(Exit::Stopped)
 }
 
 fn certs_failure(error: certs::Error) -> Failure {
@@ -111,8 +109,8 @@ fn init(file: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `--config`: the node itself.
-fn node(file: &Path) -> Result<(), Failure> {
+/// `--config`: the node itself. Once it logs, its end is logged too, and not printed beside.
+fn node(file: &Path) -> Result<Exit, Failure> {
     let config = load(file)?;
     let levels = logs::start(&config.log).map_err(|why| Failure::new(Exit::Failed, why))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -123,10 +121,13 @@ fn node(file: &Path) -> Result<(), Failure> {
     let ended = runtime.block_on(production::run(file, config, levels));
     // Whatever still runs has had its time.
     runtime.shutdown_background();
-    if let Err(failure) = &ended {
-        tracing::error!(exit = failure.exit as u8, reason = %failure.message, "the node stops");
-    }
-    ended
+    Ok(match ended {
+        Ok(()) => Exit::Stopped,
+        Err(Failure { exit, message }) => {
+            tracing::error!(exit = exit as u8, reason = %message, "the node stops");
+            exit
+        }
+    })
 }
 
 fn on_this_thread(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

@@ -26,7 +26,7 @@ use crate::exit::{Exit, Failure};
 const FOUND_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long handing leadership away may take; then another will be elected as after a crash.
-const HAND_OVER_WITHIN: Duration = Duration::from_secs(3);
+const HAND_OVER_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// How often a node that waits for its cluster says so.
 const WAITING_SAID_EVERY: Duration = Duration::from_secs(30);

@@ -235,7 +235,7 @@ impl Mesh {
         Ok(())
     }
 
-    /// Waits until a node says in `/readyz` that it is ready.
+    /// Waits until a node answers `mesh status`, which takes a quorum.
     pub fn wait_ready(&mut self, id: u64, within: Duration) -> Result<(), Error> {
         let endpoint = self.node(id)?.api.clone();
         let environment = [("MESH_ENDPOINTS", OsStr::new(&endpoint))];

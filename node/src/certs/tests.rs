@@ -24,7 +24,7 @@ fn certs(dir: &Path, line: &str) -> Result<Vec<PathBuf>, Error> {
 }
 
 fn der(file: &Path) -> Vec<u8> {
-    let (_, pem) = x509_parser::pem::parse_x509_pem(&std::fs::read(file).unwrap()).unwrap();
+    let (_, pem) = parse_x509_pem(&std::fs::read(file).unwrap()).unwrap();
     pem.contents
 }
 

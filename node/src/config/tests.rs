@@ -90,7 +90,7 @@ fn broken_toml_is_shown_where_it_breaks() {
 #[test]
 fn the_environment_overrides_the_file_and_is_checked_alike() {
     let environment = [
-        ("MESHKIT_RAFT__HEARTBEAT_INTERVAL_MS", "250"),
+        ("MESHKIT_RAFT__HEARTBEAT_INTERVAL_MS", "75"),
         ("MESHKIT_API__LISTEN", "127.0.0.1:9"),
         ("MESHKIT_LOG__LEVEL", "debug"),
         ("MESHKIT_MESH__ID", "\"quoted\""),
@@ -98,7 +98,7 @@ fn the_environment_overrides_the_file_and_is_checked_alike() {
         ("MESHKIT_BIN_DIR", "not ours"),
     ];
     let config = parse(&format!("{LEAST}[raft]\nheartbeat_interval_ms = 50\n"), &environment).unwrap();
-    assert_eq!(config.raft.heartbeat_interval_ms, 250);
+    assert_eq!(config.raft.heartbeat_interval_ms, 75);
     assert_eq!(config.api.listen.port(), 9);
     assert_eq!(config.log.level, sections::LogLevel::Debug);
     assert_eq!(config.mesh.id, "quoted");
