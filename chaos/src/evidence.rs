@@ -61,6 +61,15 @@ impl Node {
             .get(at)
             .filter(|recorded| recorded.unit.position.revision == revision)
     }
+
+    /// The audit chain after a revision; of revision 0, before all history, the empty one.
+    #[must_use]
+    pub fn chain_at(&self, revision: Revision) -> Option<Hash> {
+        if revision == Revision(0) {
+            return Some(Hash::default());
+        }
+        self.unit(revision).map(|recorded| recorded.chain)
+    }
 }
 
 /// Everything there is to judge a story by.

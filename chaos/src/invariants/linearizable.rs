@@ -26,7 +26,7 @@ pub(super) fn check(evidence: &Evidence) -> Findings {
     for operation in operations {
         match (&operation.call, &operation.outcome) {
             (Call::Read(peer) | Call::ReadLocal(peer), Outcome::Seen(revision, chain, seen)) => {
-                let recorded = node.unit(*revision).map(|recorded| recorded.chain);
+                let recorded = node.chain_at(*revision);
                 findings.check(recorded == Some(*chain), || {
                     format!("what was read is no part of history: {}", operation.line())
                 });
