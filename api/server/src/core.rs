@@ -73,8 +73,9 @@ impl Core {
     /// Whether there is a leader, and this node has a state to show.
     pub(crate) fn ready(&self) -> bool {
         let applied = self.handle.view().applied_index().is_some();
-        let status = self.status.borrow();
-        applied && status.leader.is_some() && status.fatal.is_none()
+        // Asked anew: a leader that was cut off hears of it only by time passing.
+        let status = self.handle.status();
+        applied && status.leader.is_some() && status.quorum.ok && status.fatal.is_none()
     }
 
     /// The member that a connection comes from, unless it was removed.

@@ -18,6 +18,9 @@ use crate::{
     history,
 };
 
+/// The most bytes of items on a page, encoded: half of what gRPC clients take in one message by default.
+pub(crate) const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
+
 /// States of lists that have been begun, oldest first.
 pub(crate) struct Pins {
     kept: Mutex<VecDeque<Pin>>,
@@ -144,6 +147,19 @@ impl Page {
         let more = taken.len() > self.limit;
         taken.truncate(self.limit);
         (taken, more)
+    }
+
+    /// Shortens a page to what clients take in one message; one item always fits. Tells whether there is more.
+    pub(crate) fn fit<M: prost::Message>(&self, mut items: Vec<M>, more: bool) -> (Vec<M>, bool) {
+        let mut bytes = 0;
+        let fits = items.iter().take_while(|item| {
+            bytes += item.encoded_len();
+            bytes <= PAGE_BYTES_MAX
+        });
+        let count = fits.count().max(1);
+        let more = more || items.len() > count;
+        items.truncate(count);
+        (items, more)
     }
 
     /// The cursor of the next page, after an item with this id. Keeps the state for it.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use prost::Message;
 use proto::v1::{self, audit_service_server::AuditService};
 use raft::View;
 use statemachine::{Hash, Outcome, Recorded, Revision};
@@ -9,7 +10,12 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{Api, Received};
-use crate::{Error, convert, cursor::Filter, history, listing::Page};
+use crate::{
+    Error, convert,
+    cursor::Filter,
+    history,
+    listing::{PAGE_BYTES_MAX, Page},
+};
 
 /// How many revisions are taken from the store at once.
 const CHUNK: u64 = 256;
@@ -156,7 +162,7 @@ impl Scan {
     fn run(self) -> Result<Scanned, Error> {
         let mut items = Vec::new();
         let (mut first, mut last) = (self.first, self.last);
-        let mut looked_at = 0;
+        let (mut looked_at, mut bytes) = (0, 0);
         while first <= last {
             if Instant::now() >= self.deadline || looked_at >= LOOKED_AT_MAX {
                 break;
@@ -168,7 +174,7 @@ impl Scan {
                 break;
             }
             for (recorded, previous) in units {
-                if items.len() == self.limit {
+                if items.len() == self.limit || bytes >= PAGE_BYTES_MAX {
                     return Ok(Scanned {
                         items,
                         more_after: Some(self.seen(first, last)),
@@ -181,11 +187,9 @@ impl Scan {
                 }
                 looked_at += 1;
                 if self.matches(&recorded) {
-                    items.push(convert::audit(
-                        &recorded,
-                        &previous.to_string(),
-                        self.request.include_canonical,
-                    ));
+                    let item = convert::audit(&recorded, &previous.to_string(), self.request.include_canonical);
+                    bytes += item.encoded_len();
+                    items.push(item);
                 }
             }
         }

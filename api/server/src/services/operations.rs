@@ -111,7 +111,11 @@ impl Api {
         let operation = mesh
             .operation(id)
             .ok_or_else(|| Error::not_found("operation", id.as_str()))?;
-        Ok(self.record(mesh.position().revision, operation.meta.etag(), convert::operation(operation)))
+        Ok(self.record(
+            mesh.position().revision,
+            operation.meta.etag(),
+            convert::operation(operation),
+        ))
     }
 
     async fn list_operations_page(
@@ -134,16 +138,17 @@ impl Api {
         let matching = mesh.operations_before(before.as_ref()).filter(|operation| {
             convert::is_in_state(operation, wanted) && (target.is_empty() || operation.kind.target() == *target)
         });
-        let (operations, more) = page.take(matching);
-        let next_cursor = match operations.last() {
-            Some(last) if more => page.next(&self.core, Some(&mesh), last.id.to_string()),
+        let (found, more) = page.take(matching);
+        let (items, more) = page.fit(
+            found.iter().map(|operation| convert::operation(operation)).collect(),
+            more,
+        );
+        let next_cursor = match items.last() {
+            Some(last) if more => page.next(&self.core, Some(&mesh), last.id.clone()),
             _ => String::new(),
         };
         let answer = v1::ListOperationsResponse {
-            items: operations
-                .iter()
-                .map(|operation| convert::operation(operation))
-                .collect(),
+            items,
             next_cursor,
             revision: page.revision().0,
             epoch: mesh.epoch().0,

@@ -156,13 +156,14 @@ impl Api {
                 && (cluster.is_empty() || peer.spec.cluster.as_str() == cluster)
                 && selected.matches(&peer.spec.labels)
         });
-        let (peers, more) = page.take(matching);
-        let next_cursor = match peers.last() {
-            Some(last) if more => page.next(&self.core, Some(&mesh), last.id.to_string()),
+        let (found, more) = page.take(matching);
+        let (items, more) = page.fit(found.iter().map(|peer| convert::peer(peer)).collect(), more);
+        let next_cursor = match items.last() {
+            Some(last) if more => page.next(&self.core, Some(&mesh), last.id.clone()),
             _ => String::new(),
         };
         let answer = v1::ListPeersResponse {
-            items: peers.iter().map(|peer| convert::peer(peer)).collect(),
+            items,
             next_cursor,
             revision: page.revision().0,
             epoch: mesh.epoch().0,

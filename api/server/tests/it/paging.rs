@@ -174,3 +174,37 @@ async fn the_trail_pages_both_ways() {
     assert_eq!(all("outcome=rejected").await, [0; 0]);
     assert_eq!(all("action=peers.register&actor=alice&outcome=applied").await.len(), 10);
 }
+
+#[tokio::test]
+async fn a_page_fits_into_one_message() {
+    let world = World::one().await;
+    // Each about 32 KiB: a hundred are more than clients take in one message.
+    let fat = "x".repeat(256);
+    let labels: std::collections::BTreeMap<String, &str> =
+        (0..64).map(|at| (format!("k{at}{fat:.240}"), &*fat)).collect();
+    for at in 0..100 {
+        let body = json!({ "id": format!("p{at:03}"), "endpoints": ["h:1"], "labels": labels, "metadata": labels });
+        world
+            .call(OPERATE, "POST", "/meshkit/peers", Some(body))
+            .await
+            .expect(200);
+    }
+    let (mut seen, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
+    loop {
+        let path = format!("/meshkit/peers?limit=1000&cursor={cursor}");
+        let answer = world.call(READ, "GET", &path, None).await;
+        let list = answer.expect(200);
+        assert!(answer.body.len() < 4 << 20);
+        seen.extend(ids(&list));
+        pages += 1;
+        cursor = list["nextCursor"].as_str().unwrap().to_owned();
+        if cursor.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((seen.len(), seen.is_sorted()), (100, true));
+    assert!(pages > 1);
+    let trail = world.call(OBSERVE, "GET", "/meshkit/audit?limit=1000", None).await;
+    assert!(trail.body.len() < 8 << 20);
+    assert!(!trail.expect(200)["nextCursor"].as_str().unwrap().is_empty());
+}

@@ -353,7 +353,7 @@ async fn pages_that_are_no_calls() {
         .shutdown(std::time::Duration::from_secs(5))
         .await
         .unwrap();
-    let mut status = world.leader().handle.watch_status();
+    let mut status = world.node(1).handle.watch_status();
     let _ = tokio::time::timeout(
         std::time::Duration::from_secs(5),
         status.wait_for(|status| status.leader.is_none() || status.fatal.is_some()),
@@ -370,7 +370,7 @@ async fn pages_that_are_no_calls() {
 async fn no_space_refuses_mutations_alone() {
     let world = World::one().await;
     world.register("p1").await;
-    *world.leader().facts.full.lock() = true;
+    *world.node(1).facts.full.lock() = true;
     let refused = world.call(OPERATE, "POST", "/meshkit/peers/p1:cordon", None).await;
     assert_eq!(refused.refused(507, "no_space")["retryable"], true);
     world.call(READ, "GET", "/meshkit/peers/p1", None).await.expect(200);
