@@ -3,13 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use raft::Error;
-use statemachine::{CheckpointAudit, Conditions, Request, audit};
+use statemachine::{CheckpointAudit, Conditions, Outcome, Request, audit};
 use tokio::time::Instant;
 
 use crate::{
     driver::{Controller, Node, Pass},
     ports::Signer,
 };
+
+/// How long nothing is signed after a signature was refused: signing again at once would only add to the load.
+const AFTER_REJECTION: Duration = Duration::from_secs(5);
 
 /// When the audit chain is signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +28,7 @@ pub(crate) struct Checkpoint {
     schedule: Schedule,
     signer: Arc<dyn Signer>,
     last: Instant,
+    not_before: Instant,
 }
 
 impl Checkpoint {
@@ -49,6 +53,10 @@ impl Controller for Checkpoint {
     }
 
     async fn pass(&mut self, node: &Node) -> Result<Pass, Error> {
+        let wait = self.not_before.saturating_duration_since(Instant::now());
+        if !wait.is_zero() {
+            return Ok(Pass::Again(wait));
+        }
         let view = node.handle.view();
         let mesh = &view.state().mesh;
         let Some(record) = mesh.mesh() else {
@@ -83,8 +91,12 @@ impl Controller for Checkpoint {
             conditions: Conditions::default(),
             command: command.into(),
         };
-        node.handle.propose(request, node.deadline()).await?;
+        let committed = node.handle.propose(request, node.deadline()).await?;
         self.last = Instant::now();
+        if let Some(Outcome::Rejected(rejection)) = committed.unit().map(|recorded| &recorded.unit.outcome) {
+            tracing::warn!(reason = %rejection.detail(), "a signature came too late; the next one is tried later");
+            self.not_before = Instant::now() + AFTER_REJECTION;
+        }
         Ok(Pass::Idle)
     }
 }

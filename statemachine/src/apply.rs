@@ -157,11 +157,6 @@ fn check_origin(origin: &Origin) -> Result<(), Rejection> {
     let longest = [
         ("reason", origin.reason.len(), Origin::REASON_BYTES_MAX),
         ("ticket", origin.ticket.len(), Origin::TICKET_BYTES_MAX),
-        (
-            "idempotencyKey",
-            origin.idempotency.as_ref().map_or(0, |given| given.key.len()),
-            Idempotency::KEY_BYTES_MAX,
-        ),
     ];
     for (field, length, limit) in longest {
         if length > limit {
@@ -171,14 +166,18 @@ fn check_origin(origin: &Origin) -> Result<(), Rejection> {
             ));
         }
     }
-    if origin
-        .idempotency
-        .as_ref()
-        .is_some_and(|given| given.key.is_empty() || given.key.contains('\0'))
-    {
-        return Err(Rejection::invalid("idempotencyKey", "1 to 64 bytes without NUL"));
+    if !origin.idempotency.as_ref().is_none_or(is_key) {
+        let limit = Idempotency::KEY_BYTES_MAX;
+        return Err(Rejection::invalid(
+            "idempotencyKey",
+            format!("1 to {limit} bytes without NUL"),
+        ));
     }
     Ok(())
+}
+
+fn is_key(given: &Idempotency) -> bool {
+    (1..=Idempotency::KEY_BYTES_MAX).contains(&given.key.len()) && !given.key.contains('\0')
 }
 
 /// The origin as it is recorded: nothing in it is longer than its limit, whoever proposed it.
@@ -186,9 +185,8 @@ fn bounded(origin: &Origin) -> Origin {
     let mut origin = origin.clone();
     truncate(&mut origin.reason, Origin::REASON_BYTES_MAX);
     truncate(&mut origin.ticket, Origin::TICKET_BYTES_MAX);
-    if let Some(given) = &mut origin.idempotency {
-        truncate(&mut given.key, Idempotency::KEY_BYTES_MAX);
-    }
+    // A key that is refused for its form is not recorded: cut short, it could stand for another one.
+    origin.idempotency = origin.idempotency.filter(is_key);
     origin
 }
 

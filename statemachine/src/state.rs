@@ -17,8 +17,9 @@ use crate::{
     rows::HeadRow,
 };
 
-/// How many `(revision, digest)` pairs are kept to be compared between replicas.
-pub const RECENT_MAX: usize = 1024;
+/// How many `(revision, digest)` pairs are kept to be compared between replicas. More than the proposals that may be on
+/// their way at once, so that what a leader signs can still be checked when the signature arrives.
+pub const RECENT_MAX: usize = 16_384;
 
 /// Everything that a cluster's log decides.
 #[derive(Debug, Default, Clone)]
@@ -225,6 +226,20 @@ impl MeshState {
     /// Operations that run, oldest first.
     pub fn running(&self) -> impl Iterator<Item = &Operation> {
         self.running.iter().filter_map(|id| self.operation(id))
+    }
+
+    /// How many operations there are, ended ones included.
+    #[must_use]
+    pub fn operation_count(&self) -> u64 {
+        self.operations.len() as u64
+    }
+
+    /// Operations that have ended, oldest first.
+    pub fn ended(&self) -> impl Iterator<Item = &Operation> {
+        self.operations
+            .iter()
+            .map(|(_, row)| &*row.record)
+            .filter(|operation| !self.running.contains(&operation.id))
     }
 
     /// How many operations run.

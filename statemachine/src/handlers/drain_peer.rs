@@ -64,10 +64,23 @@ impl Handler for DrainPeer {
             operation: Some(operation.id.clone()),
             ..before.clone()
         };
-        Ok(Effects::default()
+        Ok(make_room(view)
             .event(Event::PeerDrainStarted(self.id.clone()))
             .event(Event::OperationStarted(operation.id.clone()))
             .put(Record::Peer(after.into()))
             .put(Record::Operation(operation.into())))
     }
+}
+
+/// Takes ended operations away where there are as many as are kept: two for the one that comes, so that a lowered limit
+/// is reached in time.
+fn make_room(view: &View<'_>) -> Effects {
+    let limit = view.mesh.settings().operations_max;
+    if view.mesh.operation_count() < limit {
+        return Effects::default();
+    }
+    let oldest = view.mesh.ended().take(2);
+    oldest.fold(Effects::default(), |effects, ended| {
+        effects.delete(Kind::Operation, ended.id.as_str())
+    })
 }

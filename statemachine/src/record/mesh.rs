@@ -12,6 +12,8 @@ pub struct Settings {
     pub peers_max: u64,
     /// The most operations that run at once.
     pub operations_running_max: u64,
+    /// The most operations that are kept, ended ones included. Their history stays when they go.
+    pub operations_max: u64,
     /// The most idempotency keys that are kept for one principal.
     pub idempotency_keys_per_principal_max: u64,
     /// How long a ULID key is kept, in ms of mesh time.
@@ -25,6 +27,7 @@ impl Default for Settings {
         Self {
             peers_max: 10_000,
             operations_running_max: 1_000,
+            operations_max: 10_000,
             // 60 s at 30,000 writes a second by one principal.
             idempotency_keys_per_principal_max: 1_800_000,
             idempotency_ulid_ttl_ms: 60_000,

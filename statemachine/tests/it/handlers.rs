@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use meshkit_statemachine::{
     AdvanceDrain, Answer, CancelOperation, CheckpointAudit, Command, Conditions, CordonPeer, DeregisterPeer, DrainPeer,
     Entry, NodeId, Outcome, PatchPeer, Rejection, Revision, UncordonPeer, UndrainPeer, apply, cluster,
-    record::{OperationState, PeerStatus, Phase},
+    record::{OperationState, PeerStatus, Phase, Settings},
 };
 
 use crate::world::{World, init, key, peer_id, register};
@@ -257,10 +257,36 @@ fn a_retry_with_its_key_is_answered_and_not_applied() {
     };
     assert_eq!(reused.code(), "idempotency_key_reused");
     proposal.origin.idempotency = key(&"k".repeat(65), 1);
-    let Outcome::Rejected(long) = &world.propose(proposal).unit.outcome else {
+    let Outcome::Rejected(long) = &world.propose(proposal.clone()).unit.outcome else {
         panic!()
     };
     assert_eq!(long.code(), "invalid_argument");
+    proposal.origin.idempotency = key(&"k".repeat(64), 1);
+    let first = &world.propose(proposal).unit.outcome;
+    assert!(
+        matches!(first, Outcome::Applied { .. }),
+        "the refused key stands for no other"
+    );
+}
+
+#[test]
+fn ended_operations_make_room_for_new_ones() {
+    let mut world = World::with(Settings {
+        operations_max: 3,
+        ..Settings::default()
+    });
+    world.run(register(1)).unwrap();
+    world.run(register(2)).unwrap();
+    world.run(drain(2)).unwrap();
+    let kept = world.state.mesh.running().next().unwrap().id.clone();
+    for _ in 0..10 {
+        world.run(drain(1)).unwrap();
+        world.run(undrain(1)).unwrap();
+        assert!(world.state.mesh.operation_count() <= 3);
+    }
+    let still = world.state.mesh.operation(&kept);
+    assert!(still.is_some(), "what runs is never taken away");
+    assert_eq!(world.reload().mesh.digest(), world.state.mesh.digest());
 }
 
 #[test]

@@ -39,22 +39,30 @@ pub fn register(n: u8) -> Command {
 }
 
 pub fn init() -> Command {
+    init_with(Settings::default())
+}
+
+fn init_with(settings: Settings) -> Command {
     InitMesh {
         mesh: MeshId::new("m1").unwrap(),
         cluster: ClusterId::new("c1").unwrap(),
         timeline: TimelineId(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef),
-        settings: Settings::default(),
+        settings,
     }
     .into()
 }
 
 impl World {
     pub fn new() -> Self {
+        Self::with(Settings::default())
+    }
+
+    pub fn with(settings: Settings) -> Self {
         let mut world = Self {
             now_ms: START_MS,
             ..Self::default()
         };
-        world.run(init()).unwrap();
+        world.run(init_with(settings)).unwrap();
         world
     }
 
