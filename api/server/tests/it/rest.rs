@@ -346,7 +346,7 @@ async fn pages_that_are_no_calls() {
         text.contains(r#"meshkit_api_requests_total{action="livez",api="rest",transport="h1",code="ok"} 1"#),
         "{text}"
     );
-    // The leader stops: still alive, no longer ready.
+    // Consensus stops: the process still answers.
     world
         .leader()
         .handle
