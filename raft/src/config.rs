@@ -78,6 +78,9 @@ impl Config {
             purge_batch_size: self.purge_batch,
             max_payload_entries: self.append_entries,
             enable_pre_vote: Some(true),
+            // A follower whose disk was replaced is filled again by the leader it has. Safe
+            // because it neither votes nor campaigns until it has recovered.
+            allow_log_reversion: Some(true),
             // A leader that restarts must not go on in its old term: it may have lost entries that
             // it had sent, and others had synced, before its own disk had; and its state may be
             // behind what it acknowledged, which its read index would then be as well.

@@ -246,6 +246,11 @@ impl Handle {
     pub async fn initialize(&self, members: Vec<(NodeId, Endpoint)>, deadline: Instant) -> Result<(), Error> {
         self.check_running()?;
         let members: BTreeMap<u64, Endpoint> = members.into_iter().map(|(n, e)| (n.0, e)).collect();
+        if !self.status().initialized {
+            // Whoever forms a cluster has nothing to have known before.
+            self.node.recovery.finish().await.map_err(|e| self.stopped(e))?;
+            self.node.raft.runtime_config().elect(true);
+        }
         match timeout_at(deadline, self.node.raft.initialize(members)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(RaftError::APIError(InitializeError::NotAllowed(_)))) => Err(Error::Membership {
@@ -322,6 +327,10 @@ impl Handle {
         let member = status.members.iter().find(|m| m.node == node);
         match member {
             None if self.view().state().cluster.is_removed(node) => return Ok(()),
+            // Out of the membership by an attempt that got no further.
+            None if self.view().state().cluster.node(node).is_some() => {
+                return self.list_removed(node, actor, reason, deadline).await;
+            }
             None => {
                 return Err(Error::Membership {
                     reason: format!("node {node} is not a member"),
@@ -345,6 +354,11 @@ impl Handle {
             Ok(Err(error)) => return Err(self.node.proposer.explain(error)),
             Err(_) => return Err(Error::DeadlineExceeded { maybe_applied: true }),
         }
+        self.list_removed(node, actor, reason, deadline).await
+    }
+
+    /// Puts a node that is out of the membership onto the list of removed ones.
+    async fn list_removed(&self, node: NodeId, actor: String, reason: String, deadline: Instant) -> Result<(), Error> {
         let stamp = Stamp::default();
         let command = cluster::Command::RemoveNode {
             stamp,

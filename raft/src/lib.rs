@@ -33,6 +33,7 @@ mod checksum;
 mod fatal;
 mod format;
 mod node;
+mod recovery;
 mod task;
 mod types;
 mod watchdog;

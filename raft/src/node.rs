@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::blocking::Threads;
 use crate::config::Config;
-use crate::engine::{Engine, EngineError, Store};
+use crate::engine::{Engine, EngineError};
 use crate::env::{Clock, Dial, Listen};
 use crate::error::{Error, Fatal, FatalKind};
 use crate::fatal::FatalLatch;
@@ -25,6 +25,7 @@ use crate::net::server::Server;
 use crate::net::{Identity, RefusalCounters};
 use crate::propose::Proposer;
 use crate::reads::Reads;
+use crate::recovery::Recovery;
 use crate::state::machine::StateMachine;
 use crate::state::publish::Publisher;
 use crate::status::Status;
@@ -66,6 +67,7 @@ pub(crate) struct Node {
     pub pool: Pool,
     pub fatal: FatalLatch,
     pub log_counters: Arc<LogCounters>,
+    pub recovery: Arc<Recovery>,
     pub refusals: Arc<RefusalCounters>,
     pub watched: Arc<watchdog::Watched>,
     pub status: watch::Receiver<Status>,
@@ -108,7 +110,7 @@ async fn start_seeded(boot: Boot) -> Result<Handle, Fatal> {
         .run(move || opening.open(latch))
         .await
         .map_err(internal)?;
-    let (log_store, writer, machine) = opened.map_err(|e| e.to_fatal())?;
+    let (log_store, writer, machine, recovery) = opened.map_err(|e| e.to_fatal())?;
     let writer_done = run_writer(writer, config.threads).map_err(internal)?;
 
     let refused_by = RefusedBy::new();
@@ -133,6 +135,7 @@ async fn start_seeded(boot: Boot) -> Result<Handle, Fatal> {
         clock,
         fatal: fatal.clone(),
         room: Semaphore::new(config.proposals.in_flight),
+        bytes: Semaphore::new(config.proposals.in_flight_bytes),
         limits: config.proposals.clone(),
         mesh_clock: Mutex::new(None),
     });
@@ -156,6 +159,7 @@ async fn start_seeded(boot: Boot) -> Result<Handle, Fatal> {
         fatal,
         watched,
         log_counters,
+        recovery,
     };
     Ok(Handle::new(parts.run(listen, writer_done)))
 }
@@ -175,6 +179,7 @@ struct Parts {
     fatal: FatalLatch,
     watched: Arc<watchdog::Watched>,
     log_counters: Arc<LogCounters>,
+    recovery: Arc<Recovery>,
 }
 
 impl Parts {
@@ -190,7 +195,11 @@ impl Parts {
             fatal,
             watched,
             log_counters,
+            recovery,
         } = self;
+        if recovery.is_recovering() {
+            raft.runtime_config().elect(false);
+        }
         let publisher = machine.publisher().clone();
         let patience = config.net.request_timeout;
         let (reads, rounds_here, rounds_anywhere) =
@@ -203,15 +212,18 @@ impl Parts {
             publisher: publisher.clone(),
             reads: reads.clone(),
             proposer: proposer.clone(),
+            recovery: recovery.clone(),
             limits: config.net.clone(),
             refusals: refusals.clone(),
         });
+        let recover = recovery.clone().run(raft.clone(), reads.clone(), publisher.clone());
         let (status_sender, status) = watch::channel(watched.status());
         let tasks = vec![
             AbortOnDrop(spawn(server.run(listen))),
             AbortOnDrop(spawn(rounds_here)),
             AbortOnDrop(spawn(rounds_anywhere)),
             AbortOnDrop(spawn(watched.clone().run(status_sender))),
+            AbortOnDrop(spawn(recover)),
         ];
         Node {
             own: identity,
@@ -224,6 +236,7 @@ impl Parts {
             pool,
             fatal,
             log_counters,
+            recovery,
             refusals,
             watched,
             status,
@@ -244,7 +257,7 @@ struct Opening {
 }
 
 impl Opening {
-    fn open(self, fatal: FatalLatch) -> Result<(LogStore, LogWriter, StateMachine), EngineError> {
+    fn open(self, fatal: FatalLatch) -> Result<(LogStore, LogWriter, StateMachine, Arc<Recovery>), EngineError> {
         let Self {
             identity,
             config,
@@ -252,13 +265,14 @@ impl Opening {
             state,
             clock,
         } = self;
-        format::claim(&*log, Store::Log, &identity)?;
-        format::claim(&*state, Store::State, &identity)?;
+        format::claim(&*log, &*state, &identity)?;
+        let lease = config.election_timeout_max;
+        let recovery = Arc::new(Recovery::new(log.clone(), config.threads, fatal.clone(), lease)?);
         let machine = StateMachine::open(state, clock, config.threads, config.state.clone(), fatal.clone())?;
         let (log_store, writer) = log::open::open(log, config.log.clone(), config.threads, fatal)?;
         check_together(&log_store, &machine)?;
         machine.follow(log_store.synced());
-        Ok((log_store, writer, machine))
+        Ok((log_store, writer, machine, recovery))
     }
 }
 

@@ -27,6 +27,8 @@ use crate::types::{Command, TypeConfig};
 pub struct Limits {
     /// Proposals on their way at once.
     pub in_flight: usize,
+    /// Bytes of the proposals on their way at once.
+    pub in_flight_bytes: usize,
     /// Bytes of one encoded entry.
     pub entry_bytes: usize,
 }
@@ -35,6 +37,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             in_flight: 8192,
+            in_flight_bytes: 64 << 20,
             entry_bytes: 2 << 20,
         }
     }
@@ -58,6 +61,7 @@ pub(crate) struct Proposer {
     pub fatal: FatalLatch,
     pub limits: Limits,
     pub room: Semaphore,
+    pub bytes: Semaphore,
     /// Mesh time of the term in which this node leads.
     pub mesh_clock: Mutex<Option<(u64, MeshClock)>>,
 }
@@ -203,10 +207,11 @@ impl Proposer {
                 limit: self.limits.entry_bytes,
             });
         }
-        let Ok(_room) = self.room.try_acquire() else {
-            return Err(Error::Overloaded {
-                queued: self.limits.in_flight,
-            });
+        let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let (Ok(_room), Ok(_bytes)) = (self.room.try_acquire(), self.bytes.try_acquire_many(size)) else {
+            let free = self.room.available_permits();
+            let queued = self.limits.in_flight.saturating_sub(free);
+            return Err(Error::Overloaded { queued });
         };
         if deadline <= Instant::now() {
             return Err(Error::DeadlineExceeded { maybe_applied: false });

@@ -93,10 +93,24 @@ pub(crate) fn log_id(term: u64, index: u64) -> LogId {
     }
 }
 
+/// No term, log index or node id is larger. Leaves room to count on from any of them.
+pub(crate) const NUMBER_MAX: u64 = 1 << 62;
+
+/// Refuses numbers that nobody can have counted up to.
+fn bounded<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let number = u64::deserialize(from)?;
+    if number > NUMBER_MAX {
+        return Err(serde::de::Error::custom(format!("{number} is no term, index or node")));
+    }
+    Ok(number)
+}
+
 /// A log id as it is written to disk and wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct LogIdRow {
+    #[serde(deserialize_with = "bounded")]
     pub term: u64,
+    #[serde(deserialize_with = "bounded")]
     pub index: u64,
 }
 
@@ -118,7 +132,9 @@ impl From<LogIdRow> for LogId {
 /// A vote as it is written to disk and wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct VoteRow {
+    #[serde(deserialize_with = "bounded")]
     pub term: u64,
+    #[serde(deserialize_with = "bounded")]
     pub node: u64,
     pub committed: bool,
 }

@@ -5,6 +5,7 @@
 //! a directory belongs to this node (`raft` checks the marker row it keeps in each store).
 
 mod error;
+mod framing;
 mod options;
 
 use std::ops::ControlFlow;
@@ -43,6 +44,7 @@ impl RocksEngine {
     /// the file when something in it fails its checksum or has the wrong length.
     pub fn open(path: &Path, store: Store, options: &Options) -> Result<Self, EngineError> {
         let context = || format!("{} store in {}", store.as_str(), path.display());
+        framing::check(path)?;
         std::fs::create_dir_all(path).map_err(|e| EngineError::io(context(), e))?;
         let tables = store.tables().iter().map(|t| options.table(*t));
         let db =

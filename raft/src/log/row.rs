@@ -11,7 +11,9 @@ use openraft::entry::{RaftEntry, RaftPayload};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use statemachine::codec::{self, Format};
 
-use crate::types::{Command, CommittedLeaderId, LogId, Membership, MembershipRow, Payload, log_id, never_serialized};
+use crate::types::{
+    Command, CommittedLeaderId, LogId, Membership, MembershipRow, NUMBER_MAX, Payload, log_id, never_serialized,
+};
 
 /// The only version of the row there is.
 const VERSION: u8 = 1;
@@ -83,7 +85,11 @@ impl LogEntry {
         if version != VERSION {
             return Err(format!("format version {version} is not known to this release"));
         }
-        let log_id = log_id(number(&row[2..10]), number(&row[10..18]));
+        let (term, index) = (number(&row[2..10]), number(&row[10..18]));
+        if term.max(index) > NUMBER_MAX {
+            return Err(format!("term {term}, index {index}: nobody can have counted so far"));
+        }
+        let log_id = log_id(term, index);
         let data = row.slice(HEADER_BYTES..row.len() - CHECKSUM_BYTES);
         let payload = match kind {
             BLANK if data.is_empty() => EntryPayload::Blank,

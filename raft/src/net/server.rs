@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::{TransferLeaderError, TransferLeaderRequest, VoteRequest};
 use openraft::storage::Snapshot;
 use statemachine::NodeId;
@@ -22,6 +23,7 @@ use crate::net::transfer::Receiver;
 use crate::node::Raft;
 use crate::propose::{Carried, Proposer};
 use crate::reads::Reads;
+use crate::recovery::Recovery;
 use crate::state::machine::Shared;
 use crate::state::publish::Publisher;
 use crate::state::snapshot::{Content, SnapshotData};
@@ -39,6 +41,7 @@ pub(crate) struct Server {
     pub publisher: Publisher,
     pub reads: Reads,
     pub proposer: Arc<Proposer>,
+    pub recovery: Arc<Recovery>,
     pub limits: Limits,
     pub refusals: Arc<RefusalCounters>,
 }
@@ -95,6 +98,11 @@ impl Server {
             Ok(Err(error)) => tracing::debug!(peer = %info.peer, %error, "no hello"),
             Err(_) => tracing::debug!(peer = %info.peer, "no hello in time"),
         }
+    }
+
+    fn is_member(&self, node: NodeId) -> bool {
+        let metrics = self.raft.metrics();
+        metrics.borrow_watched().membership_config.get_node(&node.0).is_some()
     }
 
     /// Reads the hello and judges who sent it.
@@ -204,6 +212,7 @@ impl Server {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 return Err(detail);
             }
+            speaks_for_itself(node, &frame.message)?;
             match (lane, frame.message) {
                 (
                     Lane::Append | Lane::Control,
@@ -240,7 +249,7 @@ impl Server {
                     let permit = in_flight.clone().acquire_owned().await.map_err(|e| e.to_string())?;
                     let (server, outgoing) = (self.clone(), outgoing.clone());
                     spawn(async move {
-                        let answer = server.control(message, frame.parts).await;
+                        let answer = server.control(node, message, frame.parts).await;
                         outgoing.send(Frame::new(frame.id, answer)).await.ok();
                         drop(permit);
                     });
@@ -253,7 +262,7 @@ impl Server {
     async fn snapshot(&self, snapshots: &mut Receiver, message: Message, parts: Vec<Bytes>) -> Result<Message, String> {
         match message {
             Message::SnapshotBegin { current } => {
-                snapshots.begin(current);
+                snapshots.begin(current).await?;
                 Ok(Message::SnapshotTaken)
             }
             Message::SnapshotChunk { number } => {
@@ -275,7 +284,7 @@ impl Server {
         }
     }
 
-    async fn control(&self, message: Message, parts: Vec<Bytes>) -> Message {
+    async fn control(&self, node: NodeId, message: Message, parts: Vec<Bytes>) -> Message {
         let answer = match message {
             Message::Vote {
                 pre,
@@ -283,6 +292,12 @@ impl Server {
                 last,
                 transfer,
             } => self.vote(pre, vote, last, transfer).await,
+            Message::Transfer { .. } if self.recovery.is_recovering() => {
+                Err("this node does not campaign before it has recovered".to_owned())
+            }
+            Message::Propose { .. } | Message::ReadIndex if !self.is_member(node) => {
+                Err(format!("node {node} is not a member of this cluster"))
+            }
             Message::Transfer { from, to, last } => {
                 let last = last.map(Into::into);
                 let request = TransferLeaderRequest::<TypeConfig>::new(from.into(), to, last);
@@ -325,6 +340,20 @@ impl Server {
         last: Option<crate::types::LogIdRow>,
         transfer: bool,
     ) -> Result<Message, String> {
+        let (own_vote, own_last) = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            (VoteRow::from(&metrics.vote), metrics.last_log_index)
+        };
+        let candidate = last.map(|last| last.index);
+        if !self.recovery.may_vote(pre, own_last, candidate, transfer).await? {
+            tracing::info!(candidate = vote.node, pre, "no vote: this node was only just started");
+            return Ok(Message::Voted {
+                vote: own_vote,
+                granted: false,
+                last: None,
+            });
+        }
         let mut request = VoteRequest::<TypeConfig>::new(vote.into(), last.map(Into::into));
         request.leadership_transfer = transfer;
         let answer = if pre {
@@ -339,6 +368,19 @@ impl Server {
             last: answer.last_log_id.map(Into::into),
         })
     }
+}
+
+/// Whoever speaks as leader or candidate has to be the one.
+fn speaks_for_itself(node: NodeId, message: &Message) -> Result<(), String> {
+    let vote = match message {
+        Message::Append { vote, .. } | Message::Vote { vote, .. } | Message::SnapshotEnd { vote, .. } => vote,
+        Message::Transfer { from, .. } => from,
+        _ => return Ok(()),
+    };
+    if vote.node != node.0 {
+        return Err(format!("node {node} speaks for node {}", vote.node));
+    }
+    Ok(())
 }
 
 fn transferred(outcome: Result<(), TransferLeaderError<TypeConfig>>) -> Message {

@@ -38,14 +38,13 @@ pub(crate) async fn send(link: &Link, vote: Vote, snapshot: SnapshotData, limits
     let conn = link.conn(Instant::now() + limits.connect_timeout).await?;
     let soon = || Instant::now() + limits.chunk_timeout;
     let begin = Message::SnapshotBegin {
-        current: outgoing.current,
+        current: outgoing.current.clone(),
     };
     expect_taken(conn.request(begin, Vec::new(), soon()).await?)?;
     let mut number = 0;
     // One chunk is on its way while the one before is being written there.
     let mut before = None;
-    while let Some(chunk) = outgoing.chunks.recv().await {
-        let chunk = chunk.map_err(SendError::Local)?;
+    while let Some(chunk) = outgoing.next().await.map_err(SendError::Local)? {
         let deadline = soon();
         let answer = conn
             .send(Message::SnapshotChunk { number }, vec![chunk], deadline)
@@ -88,22 +87,44 @@ impl Receiver {
     }
 
     /// Begins anew; what came before on this connection is dropped.
-    pub(crate) fn begin(&mut self, current: Current) {
+    pub(crate) async fn begin(&mut self, current: Current) -> Result<(), String> {
         tracing::info!(applied = ?current.applied, "a snapshot begins");
+        self.stage = None;
+        self.clean().await?;
         self.stage = Some(Stage::begin(self.shared.clone(), current));
+        Ok(())
+    }
+
+    /// Removes the rows of transfers that were given up.
+    async fn clean(&self) -> Result<(), String> {
+        let shared = self.shared.clone();
+        self.run(move || shared.forget_retired().map_err(StageError::Engine))
+            .await
     }
 
     pub(crate) async fn chunk(&mut self, number: u64, parts: Vec<Bytes>) -> Result<(), String> {
         let [chunk] = <[Bytes; 1]>::try_from(parts).map_err(|_| "a chunk is one part".to_owned())?;
         let mut stage = self.stage.take().ok_or("no snapshot has begun")?;
         let work = move || stage.chunk(number, &chunk).map(|()| stage);
-        self.stage = Some(self.run(work).await?);
-        Ok(())
+        match self.run(work).await {
+            Ok(stage) => {
+                self.stage = Some(stage);
+                Ok(())
+            }
+            Err(error) => {
+                self.clean().await?;
+                Err(error)
+            }
+        }
     }
 
     pub(crate) async fn end(&mut self, chunks: u64) -> Result<Staged, String> {
         let stage = self.stage.take().ok_or("no snapshot has begun")?;
-        self.run(move || stage.finish(chunks)).await
+        let finished = self.run(move || stage.finish(chunks)).await;
+        if finished.is_err() {
+            self.clean().await?;
+        }
+        finished
     }
 
     async fn run<T: Send + 'static>(

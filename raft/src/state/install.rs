@@ -118,8 +118,7 @@ impl Stage {
 pub(crate) async fn stage_outgoing(shared: &Arc<Shared>, mut outgoing: Outgoing) -> io::Result<Staged> {
     let mut stage = Stage::begin(shared.clone(), outgoing.current.clone());
     let mut number = 0;
-    while let Some(chunk) = outgoing.chunks.recv().await {
-        let chunk = chunk?;
+    while let Some(chunk) = outgoing.next().await? {
         stage = shared
             .threads
             .run(move || stage.chunk(number, &chunk).map(|()| stage))

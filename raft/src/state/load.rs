@@ -53,7 +53,30 @@ pub(crate) fn generation(engine: &dyn Engine, current: &Current) -> Result<State
         let detail = format!("its head is at revision {}, not {last}", state.mesh.position().revision);
         return Err(EngineError::corrupt("table state_meta, row current", detail));
     }
+    check_history(engine, current.generation, &state)?;
     Ok(state)
+}
+
+/// The history has to begin at the floor and to end in what the head says.
+fn check_history(engine: &dyn Engine, generation: u32, state: &State) -> Result<(), EngineError> {
+    let (mesh, last) = (&state.mesh, state.mesh.position().revision);
+    if last.0 == 0 {
+        return Ok(());
+    }
+    let agrees = mesh
+        .recent_at(last)
+        .is_some_and(|recent| recent.chain == mesh.chain() && recent.digest == mesh.digest());
+    if !agrees {
+        let detail = format!("revision {last} does not end in the chain and digest of the head");
+        return Err(EngineError::corrupt("table history", detail));
+    }
+    let floor = mesh.mesh().map_or(Revision(1), |record| record.floor);
+    let key = full_key(generation, &history_key(floor));
+    if engine.get(Table::History, &key)?.is_none() {
+        let detail = format!("revision {floor}, where it should begin, is missing");
+        return Err(EngineError::corrupt("table history", detail));
+    }
+    Ok(())
 }
 
 /// The last history rows, none of which may be missing.

@@ -130,7 +130,7 @@ impl Shared {
     }
 
     /// Removes the rows of generations that nobody holds any more.
-    fn forget_retired(&self) -> Result<(), EngineError> {
+    pub(crate) fn forget_retired(&self) -> Result<(), EngineError> {
         let gone: Vec<u32> = {
             let mut retired = self.retired.lock();
             let (gone, held): (Vec<_>, Vec<_>) =

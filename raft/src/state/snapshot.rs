@@ -43,7 +43,8 @@ pub(crate) enum Content {
 /// A snapshot being read.
 pub(crate) struct Outgoing {
     pub current: Current,
-    pub chunks: mpsc::Receiver<Result<Bytes, EngineError>>,
+    /// Chunks, then the end. A channel that closes without an end was cut short.
+    pub chunks: mpsc::Receiver<Result<Piece, EngineError>>,
 }
 
 impl std::fmt::Debug for SnapshotData {
@@ -53,6 +54,28 @@ impl std::fmt::Debug for SnapshotData {
             Content::Staged(_) => "a staged snapshot",
             Content::Described => "a snapshot's description",
         })
+    }
+}
+
+/// A piece of a snapshot on its way out.
+pub(crate) enum Piece {
+    Chunk(Bytes),
+    /// All chunks came before.
+    End,
+}
+
+impl Outgoing {
+    /// The next chunk; `None` at the end.
+    ///
+    /// # Errors
+    /// The rows could not be read, or whoever read them is gone.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, EngineError> {
+        match self.chunks.recv().await {
+            Some(Ok(Piece::Chunk(chunk))) => Ok(Some(chunk)),
+            Some(Ok(Piece::End)) => Ok(None),
+            Some(Err(error)) => Err(error),
+            None => Err(EngineError::io("snapshot", io::Error::other("it was cut short"))),
+        }
     }
 }
 
@@ -113,7 +136,7 @@ pub(crate) async fn export(
                         true
                     }
                     // Fails when the snapshot is not wanted any more.
-                    Event::Chunk(chunk) => sender.blocking_send(chunk).is_ok(),
+                    Event::Piece(piece) => sender.blocking_send(piece).is_ok(),
                 });
             });
             is_pinned
@@ -124,8 +147,8 @@ pub(crate) async fn export(
         Threads::Inline => {
             let mut all = Vec::new();
             read(&*engine, generation, chunk_bytes, &mut |event| {
-                if let Event::Chunk(chunk) = event {
-                    all.push(chunk);
+                if let Event::Piece(piece) = event {
+                    all.push(piece);
                 }
                 true
             });
@@ -140,7 +163,7 @@ pub(crate) async fn export(
 
 enum Event {
     Pinned,
-    Chunk(Result<Bytes, EngineError>),
+    Piece(Result<Piece, EngineError>),
 }
 
 /// Reads a generation; `sink` says whether it wants more.
@@ -177,16 +200,18 @@ fn read(engine: &dyn Engine, generation: u32, chunk_bytes: usize, sink: &mut dyn
         }
         if bytes >= chunk_bytes {
             bytes = 0;
-            wanted = sink(Event::Chunk(Ok(encode_chunk(&std::mem::take(&mut rows)))));
+            wanted = sink(Event::Piece(Ok(Piece::Chunk(encode_chunk(&std::mem::take(&mut rows))))));
         }
         flow(wanted)
     });
     match failed.or(outcome.err()) {
         Some(error) => {
-            sink(Event::Chunk(Err(error)));
+            sink(Event::Piece(Err(error)));
         }
-        None if wanted && !rows.is_empty() => {
-            sink(Event::Chunk(Ok(encode_chunk(&rows))));
+        None if wanted => {
+            if rows.is_empty() || sink(Event::Piece(Ok(Piece::Chunk(encode_chunk(&rows))))) {
+                sink(Event::Piece(Ok(Piece::End)));
+            }
         }
         None => {}
     }

@@ -185,3 +185,15 @@ async fn a_slow_disk_delays_and_does_not_stop() {
     }
     assert!(disks.log.fired(Fault::Slow) > 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_whose_log_is_gone_is_not_started() {
+    let disks = written(5).await;
+    let lost = Disks {
+        state: disks.state,
+        ..Disks::default()
+    };
+    let fatal = reboot(&lost).await.expect_err("the log is gone");
+    assert_eq!(fatal.kind, FatalKind::Corrupt, "{fatal}");
+    assert!(fatal.detail.contains("log"), "{fatal}");
+}

@@ -109,3 +109,50 @@ async fn a_power_cut_in_the_middle_of_an_install_leaves_the_old_state() {
     world.agree().await;
     assert_eq!(world.nodes[&added].view().state().mesh.peer_count(), 200);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wiped_voter_does_not_vote_before_it_is_filled_again() {
+    let mut world = World::start(3, config()).await;
+    let leader = world.leader().await;
+    let others = world.followers(&leader);
+    let (wiped, behind) = (others[0].node().0, others[1].node().0);
+    // One follower misses what the other acknowledges; then that one loses its disks.
+    world.stop(behind).await;
+    for n in 0..20 {
+        world.propose(register(n)).await;
+    }
+    let old = leader.node().0;
+    drop((leader, others));
+    world.stop(wiped).await;
+    world.stop(old).await;
+    world.disks[wiped as usize - 1] = testing::Disks::default();
+    world.boot(wiped).await;
+    world.boot(behind).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    for node in [wiped, behind] {
+        assert!(
+            !world.nodes[&node].status().is_leader(),
+            "node {node} leads without what was acknowledged"
+        );
+    }
+    // With the one that knows everything, all is well.
+    world.boot(old).await;
+    world.propose(register(100)).await;
+    world.agree().await;
+    assert_eq!(world.leader().await.view().state().mesh.peer_count(), 21);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wiped_voter_is_filled_again_under_the_same_leader() {
+    let mut world = World::start(3, config()).await;
+    for n in 0..20 {
+        world.propose(register(n)).await;
+    }
+    let leader = world.leader().await;
+    let wiped = world.followers(&leader)[0].node().0;
+    world.stop(wiped).await;
+    world.disks[wiped as usize - 1] = testing::Disks::default();
+    world.boot(wiped).await;
+    world.agree().await;
+    assert_eq!(world.nodes[&wiped].view().state().mesh.peer_count(), 20);
+}
