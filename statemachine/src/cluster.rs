@@ -167,7 +167,9 @@ impl ClusterState {
     }
 
     /// Takes a stored row back in, at start.
-    pub(crate) fn load(&mut self, value: &[u8]) -> Result<(), codec::Error> {
+    ///
+    /// `replayed` is what the partition's audit entries alone come to, for [`ClusterState::is_as_replayed`].
+    pub(crate) fn load(&mut self, value: &[u8], replayed: &mut Self) -> Result<(), codec::Error> {
         match codec::decode::<Row>(Format::Cluster, value)? {
             Row::Cluster(cluster) => self.cluster = Some(cluster),
             Row::Node(node, facts) => {
@@ -176,9 +178,28 @@ impl ClusterState {
             Row::Removed(node) => {
                 self.removed.insert(node);
             }
-            Row::Audit(..) => {}
+            Row::Audit(command, _) => {
+                replayed.apply(&command, &mut Vec::new());
+            }
         }
         Ok(())
+    }
+
+    /// Whether the stored rows are what the stored audit entries come to: the partition has no digest, and its chain
+    /// covers every change.
+    pub(crate) fn is_as_replayed(&self, replayed: &Self) -> bool {
+        let Self {
+            cluster,
+            nodes,
+            removed,
+            chain,
+            sequence,
+        } = self;
+        *cluster == replayed.cluster
+            && *nodes == replayed.nodes
+            && *removed == replayed.removed
+            && *chain == replayed.chain
+            && *sequence == replayed.sequence
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::{RECENT_MAX, Recent, State};
 use crate::{
-    Hash, Record, Recorded,
+    ClusterState, Hash, Record, Recorded,
     codec::{self, Format},
     digest::row_hash,
     rows::{self, HeadRow, Table},
@@ -33,13 +33,26 @@ pub enum LoadError {
         /// What the rows add up to.
         computed: Hash,
     },
+    /// The newest history row is not the one that the head row speaks of.
+    #[error("table History does not match the head row: {0}")]
+    History(String),
+    /// The cluster's own rows are not what its audit entries come to.
+    #[error("table Cluster does not match its audit chain")]
+    Cluster,
 }
 
-/// Builds a state from stored rows, in any order of tables; history rows in order of revision, and only the last
-/// [`RECENT_MAX`] of them are needed.
+impl LoadError {
+    fn history(what: &str) -> Self {
+        Self::History(what.to_owned())
+    }
+}
+
+/// Builds a state from stored rows, in any order of tables and in order of key within each; of the history, only the
+/// last [`RECENT_MAX`] rows are needed.
 #[derive(Debug, Default)]
 pub struct Loader {
     state: State,
+    replayed: ClusterState,
 }
 
 impl Loader {
@@ -82,7 +95,7 @@ impl Loader {
                 });
             }
             Table::Index => {}
-            Table::Cluster => self.state.cluster.load(value).map_err(named)?,
+            Table::Cluster => self.state.cluster.load(value, &mut self.replayed).map_err(named)?,
         }
         Ok(())
     }
@@ -115,6 +128,16 @@ impl Loader {
             .collect();
         self.state.cluster.chain = cluster_chain;
         self.state.cluster.sequence = cluster_sequence;
+        if !self.state.cluster.is_as_replayed(&self.replayed) {
+            return Err(LoadError::Cluster);
+        }
+        let newest = self.state.mesh.recent.back();
+        match newest.filter(|newest| newest.revision == position.revision) {
+            Some(newest) if (newest.chain, newest.digest) == (chain, digest) => {}
+            Some(_) => return Err(LoadError::history("chain or digest differs")),
+            None if position.revision.0 == 0 => {}
+            None => return Err(LoadError::history("the newest revision is missing")),
+        }
         let computed = self.state.mesh.digest();
         if computed != digest {
             return Err(LoadError::Digest {

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use meshkit_statemachine::{
     AdvanceDrain, Answer, CancelOperation, CheckpointAudit, Command, Conditions, CordonPeer, DeregisterPeer, DrainPeer,
-    Entry, NodeId, Outcome, PatchPeer, Rejection, Revision, UncordonPeer, UndrainPeer, apply, cluster,
+    Entry, LoadError, NodeId, Outcome, PatchPeer, Rejection, Revision, UncordonPeer, UndrainPeer, apply, cluster,
     record::{OperationState, PeerStatus, Phase, Settings},
 };
+
+use meshkit_statemachine::rows::Table;
 
 use crate::world::{World, init, key, peer_id, register};
 
@@ -362,6 +364,10 @@ fn the_cluster_partition_takes_no_revision_and_stays_out_of_the_digest() {
     assert_eq!(world.state.cluster.audit_head(), head);
     assert_eq!(world.reload().cluster.audit_head(), head);
     assert!(world.reload().cluster.is_removed(NodeId(3)));
+    // A row that goes missing is found: the chain says that it was there.
+    let lost = world.rows[&Table::Cluster].keys().next_back().unwrap().clone();
+    world.rows.get_mut(&Table::Cluster).unwrap().remove(&lost);
+    assert_eq!(world.try_reload().err(), Some(LoadError::Cluster));
 }
 
 #[test]
@@ -375,4 +381,12 @@ fn reasons_and_tickets_have_limits() {
         recorded.unit.origin.reason.len() <= 1024,
         "what is recorded is bounded too"
     );
+}
+
+#[test]
+fn a_lost_end_of_history_is_found() {
+    let mut world = World::new();
+    world.run(register(1)).unwrap();
+    world.rows.get_mut(&Table::History).unwrap().pop_last();
+    assert!(matches!(world.try_reload(), Err(LoadError::History(_))));
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use meshkit_statemachine::{
-    self as sm, Answer, ClusterId, Command, Conditions, Entry, Hash, Idempotency, InitMesh, Loader, MeshId, NodeId,
-    Origin, Outcome, PeerId, Proposal, Recorded, RegisterPeer, Rejection, Stamp, State, TimelineId,
+    self as sm, Answer, ClusterId, Command, Conditions, Entry, Hash, Idempotency, InitMesh, LoadError, Loader, MeshId,
+    NodeId, Origin, Outcome, PeerId, Proposal, Recorded, RegisterPeer, Rejection, Stamp, State, TimelineId,
     record::{PeerSpec, Settings},
     rows::Table,
 };
@@ -113,13 +113,17 @@ impl World {
 
     /// What a node has after a restart.
     pub fn reload(&self) -> State {
+        self.try_reload().unwrap()
+    }
+
+    pub fn try_reload(&self) -> Result<State, LoadError> {
         let mut loader = Loader::new();
         for (table, rows) in &self.rows {
             for (key, value) in rows {
-                loader.row(*table, key, value).unwrap();
+                loader.row(*table, key, value)?;
             }
         }
-        loader.finish(Some(&self.state.head_row())).unwrap()
+        loader.finish(Some(&self.state.head_row()))
     }
 }
 
