@@ -37,6 +37,7 @@ impl Checkpoint {
             schedule,
             signer,
             last: Instant::now(),
+            not_before: Instant::now(),
         }
     }
 }
