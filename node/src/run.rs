@@ -28,7 +28,10 @@ const FOUND_WITHIN: Duration = Duration::from_secs(30);
 /// How long handing leadership away may take; then another will be elected as after a crash.
 const HAND_OVER_WITHIN: Duration = Duration::from_millis(1_500);
 
-/// How often a node that waits for its cluster says so.
+/// How long a node waits for its cluster before it says so …
+const WAITING_SAID_AFTER: Duration = Duration::from_secs(2);
+
+/// … and how often it says so then.
 const WAITING_SAID_EVERY: Duration = Duration::from_secs(30);
 
 /// Runs a node until `stop` resolves, or until it has to stop itself.
@@ -275,6 +278,8 @@ async fn found(config: &Config, handle: &Handle) -> Result<(), Failure> {
 /// Tells the operator of an empty node what it waits for, now and then.
 async fn say_while_waiting(handle: Handle) {
     let mut status = handle.watch_status();
+    // A cluster that is being founded, or found again on disk, shows within a moment.
+    tokio::time::sleep(WAITING_SAID_AFTER).await;
     loop {
         if status.borrow_and_update().initialized {
             return;

@@ -82,6 +82,7 @@ impl Config {
             },
             proposals: raft::propose::Limits {
                 in_flight: size(raft.proposals_in_flight_max),
+                in_flight_bytes: size(raft.proposals_in_flight_bytes_max),
                 entry_bytes: size(raft.entry_bytes_max),
             },
             threads,

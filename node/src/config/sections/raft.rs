@@ -26,6 +26,8 @@ section! {
         reads_waiting_max: u64 = 16_384_u64 => within(16, 1_000_000);
         /// Proposals under way at once on the leader; further ones get `resource_exhausted`.
         proposals_in_flight_max: u64 = 8_192_u64 => within(16, 1_000_000);
+        /// Size of the proposals under way at once together, likewise.
+        proposals_in_flight_bytes_max: u64 = 67_108_864_u64 => within(16_777_216, 4_294_967_296);
         /// Size of one entry of the log.
         entry_bytes_max: u64 = 2_097_152_u64 => within(1_114_112, 16_777_216);
         /// The log is cut after this many entries since the last time …
