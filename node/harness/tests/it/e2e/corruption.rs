@@ -11,17 +11,18 @@
 //! | `log/*.log` (write-ahead) | cut within its last record | starts: a torn write was never acknowledged; the others bring what is missing |
 
 use std::{
+    ffi::OsStr,
     fs,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use node_harness::{Mesh, Options};
+use node_harness::{Mesh, Node, Options, Output};
 use proto::v1::PatchPeerRequest;
 use rustix::process::Signal;
 
-use super::world::{SOON, agreed, client, register, verify_audit, wait};
+use super::world::{SOON, agreed, client, dev_file, register, verify_audit, wait};
 
 /// How a file is damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,8 +202,8 @@ fn a_directory_in_use_and_a_foreign_one_are_refused() {
     .unwrap();
     register(&mesh, "p1");
     let node = mesh.node(1).unwrap().clone();
-    let run = |mesh: &Mesh, config: &Path| mesh.programs().node(["--config", config.to_str().unwrap()]);
-    let busy = run(&mesh, &node.config).expect_code(3).unwrap();
+    let again = mesh.programs().node(["--config", node.config.to_str().unwrap()]);
+    let busy = again.expect_code(3).unwrap();
     assert!(busy.stderr.contains(node.data.to_str().unwrap()), "{}", busy.stderr);
     assert!(
         busy.stderr.contains(&format!("process {}", node.pid)),
@@ -214,42 +215,19 @@ fn a_directory_in_use_and_a_foreign_one_are_refused() {
 
     mesh.signal(1, Signal::TERM).unwrap();
     mesh.wait_ended(1, SOON).unwrap();
-    let config = fs::read_to_string(&node.config).unwrap();
     let before = fs::read(node.data.join("IDENTITY")).unwrap();
-    for (what, from, to) in [
-        ("mesh", format!("\"{}\"", mesh.info().mesh), "\"other-mesh\"".to_owned()),
-        (
-            "cluster",
-            format!("\"{}\"", mesh.info().clusters[0].id),
-            "\"other-cluster\"".to_owned(),
-        ),
+    for (variable, what) in [
+        ("MESHKIT_MESH__ID", "mesh"),
+        ("MESHKIT_MESH__CLUSTER", "cluster"),
+        ("MESHKIT_NODE__ID", "node"),
     ] {
-        assert!(config.contains(&from), "{config}");
-        let other = mesh.scratch().join(format!("{what}.toml"));
-        fs::write(&other, config.replace(&from, &to)).unwrap();
-        let refused = run(&mesh, &other);
-        // The certificate is of the right mesh, so that may be found first: a matter of configuration.
-        assert!(matches!(refused.code, Some(2 | 3)), "{what}: {refused:?}");
-        assert!(refused.stderr.contains("other-"), "{what}: {refused:?}");
+        let refused = as_another(&mesh, &node, variable).expect_code(3).unwrap();
+        assert!(refused.stderr.contains(node.data.to_str().unwrap()), "which directory: {refused:?}");
+        assert!(
+            refused.stderr.contains(what) && refused.stderr.contains("belongs to"),
+            "whose it is: {refused:?}"
+        );
     }
-    let second = Mesh::start(Options {
-        nodes: 1,
-        ..Options::default()
-    })
-    .unwrap();
-    let foreign = second.node(1).unwrap().config.clone();
-    let arguments = ["--config", foreign.to_str().unwrap()];
-    let variables = [("MESHKIT_NODE__DATA_DIR", node.data.as_os_str())];
-    let refused = mesh
-        .programs()
-        .run("meshkit-node", arguments, &variables, mesh.scratch())
-        .expect_code(3)
-        .unwrap();
-    assert!(
-        refused.stderr.contains(&mesh.info().mesh),
-        "whose it is: {}",
-        refused.stderr
-    );
     assert_eq!(
         fs::read(node.data.join("IDENTITY")).unwrap(),
         before,
@@ -265,8 +243,31 @@ fn a_directory_in_use_and_a_foreign_one_are_refused() {
     mesh.restart(1).unwrap();
     mesh.wait_ready(1, SOON).unwrap();
     mesh.mesh(["peers", "get", "p1"]).ok().unwrap();
-    second.stop().unwrap();
     mesh.stop().unwrap();
+}
+
+/// Starts a node on another's directory: with a configuration and a certificate that are good, but of another mesh,
+/// cluster or number.
+fn as_another(mesh: &Mesh, node: &Node, variable: &str) -> Output {
+    let choose = |name: &str, own: &str, other: &str| (if variable == name { other } else { own }).to_owned();
+    let id = choose("MESHKIT_MESH__ID", &mesh.info().mesh, "other");
+    let cluster = choose("MESHKIT_MESH__CLUSTER", &mesh.info().clusters[0].id, "other");
+    let number = choose("MESHKIT_NODE__ID", "1", "2");
+    let out = mesh.scratch().join(variable);
+    let (ca, ca_key) = (mesh.info().ca.clone(), dev_file(mesh, "ca.key"));
+    let mut issue = vec!["certs", "node", "--ca", ca.to_str().unwrap(), "--ca-key", ca_key.to_str().unwrap()];
+    issue.extend(["--mesh", &id, "--cluster", &cluster, "--node", &number]);
+    issue.extend(["--host", "127.0.0.1", "--out", out.to_str().unwrap()]);
+    mesh.programs().node(issue).ok().unwrap();
+    let value = choose("MESHKIT_NODE__ID", "other", "2");
+    let (cert, key) = (out.with_extension("crt"), out.with_extension("key"));
+    let variables = [
+        (variable, OsStr::new(&value)),
+        ("MESHKIT_TLS__CERT_FILE", cert.as_os_str()),
+        ("MESHKIT_TLS__KEY_FILE", key.as_os_str()),
+    ];
+    let arguments = ["--config", node.config.to_str().unwrap()];
+    mesh.programs().run("meshkit-node", arguments, &variables, mesh.scratch())
 }
 
 /// Some writes, all acknowledged.

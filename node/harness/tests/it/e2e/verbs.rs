@@ -310,10 +310,13 @@ fn every_read_on_every_node(mesh: &Mesh) {
                     );
                 }
             }
+            // Asked for its own view a node gives that; otherwise the leader's, which knows most, where it can be had.
+            let own = at.clone().with("mesh-consistency", "local").call("GetStatus", json!({})).ok();
+            assert_eq!(own.json["answeredBy"], node, "{own:?}");
             let status = at.call("GetStatus", json!({})).ok();
-            assert_eq!(
-                (&status.json["quorum"], &status.json["answeredBy"]),
-                (&json!(true), &json!(node)),
+            assert_eq!(status.json["quorum"], true, "{status:?}");
+            assert!(
+                mesh.ids().iter().any(|id| status.json["answeredBy"] == *id),
                 "{status:?}"
             );
             assert_eq!(status.json["nodes"].as_array().unwrap().len(), 3, "{status:?}");
