@@ -58,8 +58,8 @@ impl fmt::Display for Call {
 /// How an operation ended, as its client knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It took effect at this revision, after which the audit chain is this.
-    Applied(Revision, Hash),
+    /// It took effect at this revision, after which the audit chain is this, where that was told.
+    Applied(Revision, Option<Hash>),
     /// An earlier attempt was answered at `of`; this one at `at`.
     Replayed {
         /// Where the retry was recorded.
@@ -67,10 +67,10 @@ pub enum Outcome {
         /// Where the first attempt was.
         of: Revision,
     },
-    /// It was refused at this revision, with this code.
-    Rejected(Revision, String),
-    /// What a read saw: the revision, the audit chain after it, and the peer.
-    Seen(Revision, Hash, Option<PeerSeen>),
+    /// It was refused with this code, at this revision, where that was told.
+    Rejected(Option<Revision>, String),
+    /// What a read saw: the revision, the audit chain after it where that was told, and the peer.
+    Seen(Revision, Option<Hash>, Option<PeerSeen>),
     /// It certainly did not and will not take effect.
     Failed(String),
     /// It may have taken effect, or may yet.
@@ -93,7 +93,8 @@ impl fmt::Display for Outcome {
         match self {
             Self::Applied(revision, _) => write!(f, "applied at {revision}"),
             Self::Replayed { at, of } => write!(f, "replayed at {at}, of {of}"),
-            Self::Rejected(revision, code) => write!(f, "rejected at {revision}: {code}"),
+            Self::Rejected(Some(revision), code) => write!(f, "rejected at {revision}: {code}"),
+            Self::Rejected(None, code) => write!(f, "rejected: {code}"),
             Self::Seen(revision, _, Some(peer)) => {
                 write!(
                     f,

@@ -4,8 +4,9 @@
 //! on a schedule that follows from the seed, and at the end the questions that must have one answer. The same seed
 //! gives the same story, to the last byte of its log, so a failure can be looked at as often as it takes.
 //!
-//! What runs is what ships: the consensus crate with its log store, state store, snapshots and transport, and the
-//! leader loops. What is simulated is what those stand on: disks ([`raft::engine::memory`]), connections
+//! What runs is what ships: the whole of a node ([`::node::Node`]) with consensus, leader loops and API, and for half of the
+//! clients the SDK; the others talk to consensus directly, to be told more than an API tells. What is simulated is what
+//! those stand on: disks ([`raft::engine::memory`]), connections
 //! ([`network`]), clocks ([`clock`]) and randomness. A simulation needs a thread to itself and sets nothing global, but
 //! run one seed per process: a story then cannot depend on what ran before it.
 //!
@@ -26,6 +27,7 @@ pub mod port;
 pub mod report;
 pub mod run;
 pub mod schedule;
+pub mod sdk;
 pub mod seeds;
 pub mod session;
 pub mod workload;

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
-use raft::env::{BoxStream, ConnInfo, Dial, Listen, PeerIdentity, Target, Transport};
+use raft::env::{BoxStream, ConnInfo, Dial, Listen, PeerIdentity, Purpose, Target, Transport};
 use statemachine::NodeId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::{TcpListener, TcpStream};
@@ -23,8 +23,10 @@ pub const MESH: &str = "sim";
 pub const CLUSTER: &str = "sim-1";
 /// Port of the node-to-node protocol.
 pub const RAFT_PORT: u16 = 7500;
-/// Port for clients.
-pub const CLIENT_PORT: u16 = 7400;
+/// Port of the API.
+pub const API_PORT: u16 = 7400;
+/// Port for clients that talk to consensus directly.
+pub const CLIENT_PORT: u16 = 7300;
 
 /// A node's name on the simulated network.
 #[must_use]
@@ -38,11 +40,22 @@ pub fn node_of(host: &str) -> Option<NodeId> {
     host.strip_prefix('n')?.parse().ok()
 }
 
-fn identity(node: NodeId) -> PeerIdentity {
+/// Who a host of the simulated network proves to be: a node, or a client of its own name.
+fn identity(host: &str) -> PeerIdentity {
+    let uri = match node_of(host) {
+        Some(node) => format!("spiffe://{MESH}/cluster/{CLUSTER}/node/{node}"),
+        None => client_uri(host),
+    };
     PeerIdentity {
-        uri: format!("spiffe://{MESH}/cluster/{CLUSTER}/node/{node}"),
+        uri,
         certificate: Bytes::new(),
     }
+}
+
+/// The SPIFFE id of a client.
+#[must_use]
+pub fn client_uri(client: &str) -> String {
+    format!("spiffe://{MESH}/client/{client}")
 }
 
 /// From whom, to whom.
@@ -97,14 +110,18 @@ impl Dial for SimDial {
             }
             self.links.sent(self.from, there);
             let stream = TcpStream::connect((name, port)).await?;
-            let info = info(stream.peer_addr()?, there);
+            let transport = match to.purpose {
+                Purpose::Raft => Transport::Raft,
+                Purpose::Api => Transport::H2,
+            };
+            let info = info(stream.peer_addr()?, name, transport);
             Ok((self.links.wrap(stream, self.from, there), info))
         }
         .boxed()
     }
 }
 
-/// Accepts connections from other nodes.
+/// Accepts connections.
 pub struct SimListen {
     /// The node that listens.
     pub node: NodeId,
@@ -112,16 +129,22 @@ pub struct SimListen {
     pub links: Arc<Links>,
     /// Where it listens.
     pub listener: TcpListener,
+    /// What is spoken there.
+    pub transport: Transport,
 }
 
 impl Listen for SimListen {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, ConnInfo)>> {
         async move {
             let (stream, peer) = self.listener.accept().await?;
-            let there = turmoil::reverse_lookup(peer.ip())
-                .and_then(|name| node_of(&name))
-                .ok_or_else(|| io::Error::new(io::ErrorKind::PermissionDenied, format!("{peer} is no node")))?;
-            Ok((self.links.wrap(stream, self.node, there), info(peer, there)))
+            let name = turmoil::reverse_lookup(peer.ip())
+                .ok_or_else(|| io::Error::new(io::ErrorKind::PermissionDenied, format!("{peer} has no name")))?;
+            let info = info(peer, &name, self.transport);
+            let stream: BoxStream = match node_of(&name) {
+                Some(there) => self.links.wrap(stream, self.node, there),
+                None => Box::new(stream),
+            };
+            Ok((stream, info))
         }
         .boxed()
     }
@@ -131,11 +154,11 @@ impl Listen for SimListen {
     }
 }
 
-fn info(peer: SocketAddr, there: NodeId) -> ConnInfo {
+fn info(peer: SocketAddr, name: &str, transport: Transport) -> ConnInfo {
     ConnInfo {
         peer,
-        identity: Some(identity(there)),
-        transport: Some(Transport::Raft),
+        identity: Some(identity(name)),
+        transport: Some(transport),
         tls: false,
     }
 }

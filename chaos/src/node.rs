@@ -6,31 +6,35 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
-use controllers::{CheckpointSchedule, RefusalLog, Signer, SignerError};
+use ::node::{
+    Config, Env, Node,
+    config::{sections::Member, value::Tables},
+};
+use api_server::{AuthConfig, Authenticator, auth::Binding};
+use controllers::{Signer, SignerError};
 use parking_lot::Mutex;
 use raft::{
-    Boot, Config, Endpoint, Handle, Identity, Threads,
+    Handle, Threads,
     engine::{
         Store,
         memory::{Disk, Fault},
     },
+    env::Transport,
 };
-use statemachine::{
-    ClusterId, FEATURE_LEVEL, InitMesh, MeshId, NodeId, TimelineId, cluster::NodeFacts, record::Settings,
-};
-use tokio::{sync::broadcast::error::RecvError, time::Instant};
+use statemachine::{ClusterId, MeshId, NodeId};
+use tokio::sync::broadcast::error::RecvError;
 use turmoil::net::TcpListener;
 
 use crate::{
     clock::{self, SimClock},
     history::{History, Published},
-    network::{CLIENT_PORT, CLUSTER, Links, MESH, RAFT_PORT, SimDial, SimListen, host},
+    network::{API_PORT, CLIENT_PORT, CLUSTER, Links, MESH, RAFT_PORT, SimDial, SimListen, client_uri, host},
     plant::Plant,
     port,
-    schedule::NODES,
+    schedule::{NODES, rng},
+    workload::CLIENTS,
 };
 
 /// A machine: its disks outlive its processes.
@@ -84,40 +88,20 @@ impl Machine {
         let life = self.lives.fetch_add(1, Ordering::Relaxed) + 1;
         self.history
             .line(clock::now(), format!("n{} starts, life {life}", self.id));
-        let raft = TcpListener::bind(("0.0.0.0", RAFT_PORT)).await?;
         let clients = TcpListener::bind(("0.0.0.0", CLIENT_PORT)).await?;
-        let clock = Arc::new(SimClock::ahead_by(self.id.0 * 50));
-        let boot = Boot {
-            identity: identity(self.id)?,
-            config: config(),
-            log: self.log.open(),
-            state: self.state.open(),
-            clock: clock.clone(),
-            dial: Arc::new(SimDial {
-                from: self.id,
-                links: self.links.clone(),
-            }),
-            listen: Box::new(SimListen {
-                node: self.id,
-                links: self.links.clone(),
-                listener: raft,
-            }),
-            seed: self.seed.wrapping_mul(1_000_003) ^ (life << 8) ^ self.id.0,
-        };
-        let handle = match raft::start(boot).await {
-            Ok(handle) => handle,
-            Err(error) => {
-                self.history.stopped(self.id, &format!("it did not start: {error}"));
+        let started = Node::start(config(self.id), self.environment(life).await?).await;
+        let node = match started {
+            Ok(node) => node,
+            Err(failure) => {
+                self.history
+                    .stopped(self.id, &format!("it did not start: {}", failure.message));
                 return Ok(());
             }
         };
+        let handle = node.handle().clone();
         *self.handle.lock() = Some(handle.clone());
         tokio::spawn(publish(handle.clone(), life, self.history.clone()));
         tokio::spawn(lead(handle.clone(), self.history.clone()));
-        if self.id == NodeId(1) {
-            tokio::spawn(initialize(handle.clone()));
-        }
-        let _loops = controllers::start(handle.clone(), self.loops(clock)?);
         tokio::spawn(port::serve(clients, handle.clone()));
         let fatal = handle.fatal().await;
         self.history.stopped(self.id, &fatal.to_string());
@@ -125,76 +109,77 @@ impl Machine {
         Ok(())
     }
 
-    fn loops(&self, clock: Arc<SimClock>) -> Result<controllers::Config, Box<dyn Error>> {
-        let init = InitMesh {
-            mesh: MeshId::new(MESH)?,
-            cluster: ClusterId::new(CLUSTER)?,
-            timeline: TimelineId(u128::from(self.seed) << 64 | 1),
-            settings: Settings::default(),
+    async fn environment(&self, life: u64) -> Result<Env, Box<dyn Error>> {
+        let listen = async |port: u16, transport: Transport| -> Result<SimListen, std::io::Error> {
+            Ok(SimListen {
+                node: self.id,
+                links: self.links.clone(),
+                listener: TcpListener::bind(("0.0.0.0", port)).await?,
+                transport,
+            })
         };
-        let Endpoint { raft, api } = endpoint(self.id);
-        Ok(controllers::Config {
-            init: (self.id == NodeId(1)).then_some(init),
-            cluster: ClusterId::new(CLUSTER)?,
-            facts: NodeFacts {
-                api,
-                raft,
-                version: "simulated".to_owned(),
-                feature_level: FEATURE_LEVEL,
-            },
-            checkpoints: CheckpointSchedule {
-                every_records: 100,
-                every: Duration::from_secs(3),
-            },
-            drain_settle: Duration::from_millis(100),
+        Ok(Env {
+            log: self.log.open(),
+            state: self.state.open(),
+            api: Box::new(listen(API_PORT, Transport::H2).await?),
+            raft: Box::new(listen(RAFT_PORT, Transport::Raft).await?),
+            dial: Arc::new(SimDial {
+                from: self.id,
+                links: self.links.clone(),
+            }),
+            clock: Arc::new(SimClock::ahead_by(self.id.0 * 50)),
+            rng: Box::new(rng(self.seed, (life << 16) ^ self.id.0)),
+            threads: Threads::Inline,
             signer: Arc::new(Stamp(self.id)),
-            clock,
-            refusals: Arc::new(RefusalLog::default()),
+            auth: Arc::new(authenticator()?),
+            alarms: Arc::new(Vec::new),
+            founder: self.id == NodeId(1),
         })
     }
 }
 
 /// Timeouts as in production; everything that happens only now and then in production happens often here.
-fn config() -> Config {
-    let mut config = Config {
-        threads: Threads::Inline,
-        snapshot_after_entries: 200,
-        keep_entries: 40,
-        purge_batch: 20,
-        append_entries: 64,
-        ..Config::default()
+fn config(node: NodeId) -> Config {
+    let mut config = Config::default();
+    config.node.id = node.0;
+    config.mesh.id = MESH.to_owned();
+    config.mesh.cluster = CLUSTER.to_owned();
+    config.mesh.drain_settle_ms = 100;
+    let member = |id| Member {
+        id,
+        raft: format!("{}:{RAFT_PORT}", host(NodeId(id))),
+        api: format!("{}:{API_PORT}", host(NodeId(id))),
     };
-    config.state.flush_interval = Duration::from_millis(700);
+    config.mesh.members = Tables((1..=NODES).map(member).collect());
+    config.raft.snapshot_entries = 200;
+    config.raft.log_entries_kept = 40;
+    config.raft.log_purge_entries_min = 20;
+    config.raft.append_entries_max = 64;
+    config.storage.state_flush_interval_ms = 700;
+    config.retention.audit_checkpoint_records = 100;
+    config.retention.audit_checkpoint_interval_ms = 3_000;
     config
 }
 
-fn identity(node: NodeId) -> Result<Identity, Box<dyn Error>> {
-    Ok(Identity {
-        mesh: MeshId::new(MESH)?,
-        cluster: ClusterId::new(CLUSTER)?,
-        node,
-    })
-}
-
-fn endpoint(node: NodeId) -> Endpoint {
-    let host = host(node);
-    Endpoint {
-        raft: format!("{host}:{RAFT_PORT}"),
-        api: format!("{host}:{CLIENT_PORT}"),
-    }
-}
-
-/// Begins the cluster, unless it has begun.
-async fn initialize(handle: Handle) {
-    while !handle.status().initialized {
-        let members = (1..=NODES).map(|node| (NodeId(node), endpoint(NodeId(node)))).collect();
-        // Whatever came of it shows in the status.
-        handle
-            .initialize(members, Instant::now() + Duration::from_secs(2))
-            .await
-            .ok();
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+/// Every client may do everything, under its own name.
+fn authenticator() -> Result<Authenticator, Box<dyn Error>> {
+    let binding = |number| {
+        let client = format!("c{number}");
+        Binding {
+            matches: client_uri(&client),
+            subject: client,
+            scopes: vec!["mesh.admin".to_owned()],
+        }
+    };
+    let config = AuthConfig {
+        bindings: (1..=CLIENTS).map(binding).collect(),
+        ..AuthConfig::default()
+    };
+    Ok(Authenticator::new(
+        MeshId::new(MESH)?,
+        ClusterId::new(CLUSTER)?,
+        &config,
+    )?)
 }
 
 /// Notes what the node publishes.

@@ -146,7 +146,7 @@ impl World {
         }
         for number in 1..=CLIENTS {
             let client = Client::new(number, seed, history.clone(), signals.clone());
-            sim.client(format!("c{number}"), async move { Ok(client.run().await?) });
+            sim.client(format!("c{number}"), async move { Ok(client?.run().await?) });
         }
         Self {
             sim,

@@ -160,10 +160,10 @@ impl Session {
     /// An answer that ends the operation; or why another attempt is needed, and whether this one may have had effect.
     fn judge(&mut self, node: NodeId, reply: Reply) -> Result<Outcome, (String, bool)> {
         match reply {
-            Reply::Recorded(revision, chain, Became::Applied) => Ok(Outcome::Applied(revision, chain)),
+            Reply::Recorded(revision, chain, Became::Applied) => Ok(Outcome::Applied(revision, Some(chain))),
             Reply::Recorded(at, _, Became::Replayed(of)) => Ok(Outcome::Replayed { at, of }),
-            Reply::Recorded(revision, _, Became::Rejected(code)) => Ok(Outcome::Rejected(revision, code)),
-            Reply::Read(revision, chain, peer) => Ok(Outcome::Seen(revision, chain, peer)),
+            Reply::Recorded(revision, _, Became::Rejected(code)) => Ok(Outcome::Rejected(Some(revision), code)),
+            Reply::Read(revision, chain, peer) => Ok(Outcome::Seen(revision, Some(chain), peer)),
             Reply::NotLeader(leader) => {
                 self.leader = leader.filter(|leader| *leader != node).unwrap_or_else(|| self.any());
                 Err(("not the leader".to_owned(), false))

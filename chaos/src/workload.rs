@@ -25,6 +25,7 @@ use crate::{
     history::{Call, History, Outcome},
     network::CLUSTER,
     schedule::rng,
+    sdk,
     session::Session,
 };
 
@@ -46,11 +47,19 @@ pub struct Signals {
     pub stop: Arc<AtomicBool>,
 }
 
+/// How a client reaches the cluster.
+enum Door {
+    /// Consensus itself: is told the audit chain with every answer.
+    Direct(Session),
+    /// The API, through the SDK.
+    Api(Box<sdk::Session>),
+}
+
 /// One client.
 pub struct Client {
     name: String,
     rng: StdRng,
-    session: Session,
+    door: Door,
     history: History,
     signals: Signals,
     /// Operations so far: numbers keys.
@@ -62,19 +71,27 @@ pub struct Client {
 }
 
 impl Client {
-    /// The client of a number, in the story of a seed.
-    #[must_use]
-    pub fn new(number: u64, seed: u64, history: History, signals: Signals) -> Self {
-        Self {
+    /// The client of a number, in the story of a seed. Every second one uses the SDK.
+    ///
+    /// # Errors
+    /// The SDK cannot be set up: a bug here.
+    pub fn new(number: u64, seed: u64, history: History, signals: Signals) -> Result<Self, api_client::Error> {
+        let random = rng(seed, 0x2000 + number);
+        let door = if number % 2 == 0 {
+            Door::Api(Box::new(sdk::Session::new(random)?))
+        } else {
+            Door::Direct(Session::new(random))
+        };
+        Ok(Self {
             name: format!("c{number}"),
             rng: rng(seed, 0x1000 + number),
-            session: Session::new(rng(seed, 0x2000 + number)),
+            door,
             history,
             signals,
             count: 0,
             own: VecDeque::new(),
             etags: BTreeMap::new(),
-        }
+        })
     }
 
     /// Runs until told to stop. The first client makes the registers first; the others wait for them.
@@ -154,13 +171,14 @@ impl Client {
         self.count += 1;
         let key = format!("{}-{:05}", self.name, self.count);
         let number = self.history.invoke(&self.name, key.clone(), call.clone());
-        let ended = match &call {
-            Call::Read(peer) => self.session.read(&PeerId::new(peer)?, true).await,
-            Call::ReadLocal(peer) => self.session.read(&PeerId::new(peer)?, false).await,
-            _ => {
+        let origin = self.origin(&key, &call);
+        let ended = match (&mut self.door, &call) {
+            (Door::Api(session), _) => session.perform(&call, &key).await,
+            (Door::Direct(session), Call::Read(peer)) => session.read(&PeerId::new(peer)?, true).await,
+            (Door::Direct(session), Call::ReadLocal(peer)) => session.read(&PeerId::new(peer)?, false).await,
+            (Door::Direct(session), _) => {
                 let (command, conditions) = command(&call, &key)?;
-                let origin = self.origin(&key, &call);
-                self.session.propose(&origin, &conditions, &command).await
+                session.propose(&origin, &conditions, &command).await
             }
         };
         self.learn(&call, &ended.outcome);

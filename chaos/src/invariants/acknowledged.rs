@@ -38,7 +38,7 @@ fn kept(operation: &Operation, node: &Node) -> Option<bool> {
     };
     match &operation.outcome {
         Outcome::Applied(revision, _) => Some(matches!(outcome(*revision), Some(Was::Applied { .. }))),
-        Outcome::Rejected(revision, code) => Some(match outcome(*revision) {
+        Outcome::Rejected(Some(revision), code) => Some(match outcome(*revision) {
             Some(Was::Rejected(rejection)) => rejection.code() == code,
             Some(Was::Applied { .. } | Was::Replayed { .. }) | None => false,
         }),
@@ -46,6 +46,6 @@ fn kept(operation: &Operation, node: &Node) -> Option<bool> {
             outcome(*at) == Some(Was::Replayed { of: *of })
                 && matches!(outcome(*of), Some(Was::Applied { .. } | Was::Rejected(_))),
         ),
-        Outcome::Seen(..) | Outcome::Failed(_) | Outcome::Unknown(_) => None,
+        Outcome::Rejected(None, _) | Outcome::Seen(..) | Outcome::Failed(_) | Outcome::Unknown(_) => None,
     }
 }

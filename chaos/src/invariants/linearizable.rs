@@ -27,9 +27,10 @@ pub(super) fn check(evidence: &Evidence) -> Findings {
         match (&operation.call, &operation.outcome) {
             (Call::Read(peer) | Call::ReadLocal(peer), Outcome::Seen(revision, chain, seen)) => {
                 let recorded = node.chain_at(*revision);
-                findings.check(recorded == Some(*chain), || {
-                    format!("what was read is no part of history: {}", operation.line())
-                });
+                findings.check(
+                    recorded.is_some() && chain.is_none_or(|chain| recorded == Some(chain)),
+                    || format!("what was read is no part of history: {}", operation.line()),
+                );
                 let was = peers.at(peer, *revision);
                 findings.check(was == seen.as_ref(), || {
                     format!("there was {was:?}: {}", operation.line())
@@ -59,9 +60,10 @@ fn real_time(operations: &[Operation], node: &Node, findings: &mut Findings) {
     // The revision at which an operation took effect, and whether it made that revision itself.
     let effect = |operation: &Operation| match (&operation.call, &operation.outcome) {
         (Call::ReadLocal(_), _) => None,
-        (_, Outcome::Applied(revision, _) | Outcome::Rejected(revision, _)) => Some((*revision, true)),
+        (_, Outcome::Applied(revision, _) | Outcome::Rejected(Some(revision), _)) => Some((*revision, true)),
         (_, Outcome::Replayed { of, .. }) => Some((*of, true)),
         (_, Outcome::Seen(revision, ..)) => Some((*revision, false)),
+        (_, Outcome::Rejected(None, _)) => None,
         (_, Outcome::Failed(_) | Outcome::Unknown(_)) => hidden(operation, node).map(|revision| (revision, true)),
     };
     let mut moments: Vec<(u64, &Operation)> = Vec::new();

@@ -45,10 +45,10 @@ pub(super) fn check(evidence: &Evidence) -> Findings {
     }
     for operation in &evidence.record.operations {
         match &operation.outcome {
-            Outcome::Applied(revision, chain) | Outcome::Seen(revision, chain, _) => {
+            Outcome::Applied(revision, Some(chain)) | Outcome::Seen(revision, Some(chain), _) => {
                 told(&mut findings, *revision, *chain, operation.line());
             }
-            Outcome::Replayed { .. } | Outcome::Rejected(..) | Outcome::Failed(_) | Outcome::Unknown(_) => {}
+            _ => {}
         }
     }
     findings

@@ -84,14 +84,14 @@ impl Story {
         self.operation(
             key,
             call,
-            Outcome::Applied(recorded.unit.position.revision, recorded.chain),
+            Outcome::Applied(recorded.unit.position.revision, Some(recorded.chain)),
         );
     }
 
     fn read(&mut self, key: &str) {
         let mesh = &self.state.mesh;
         let seen = mesh.peer(&PeerId::new("r0").unwrap()).map(PeerSeen::from);
-        let outcome = Outcome::Seen(mesh.position().revision, mesh.chain(), seen);
+        let outcome = Outcome::Seen(mesh.position().revision, Some(mesh.chain()), seen);
         self.operation(key, Call::Read("r0".to_owned()), outcome);
     }
 
