@@ -23,9 +23,9 @@ fn registers_stay_linearizable_while_leaders_are_killed() {
     let plan = Plan {
         length: Duration::from_secs(20),
         kills: 2,
-        clients: 9,
+        clients: 12,
         nodes: 3,
-        pause: Duration::from_millis(20),
+        pause: Duration::from_millis(10),
         seed: rand::random(),
         out: Path::new(env!("CARGO_TARGET_TMPDIR")).join("registers"),
         environment: Vec::new(),
