@@ -61,9 +61,8 @@ pub(crate) fn as_of(view: &View, revision: Revision, deadline: Instant) -> Resul
 /// What a unit made of a record: the record after it, or before it where it is gone.
 pub(crate) fn changed(recorded: &Recorded, kind: Kind, id: &str) -> Option<Record> {
     let fits = |record: &Record| record.kind() == kind && record.id() == id;
-    let found = recorded.unit.changes().iter().find_map(|change| {
+    recorded.unit.changes().iter().find_map(|change| {
         let record = change.after.as_ref().or(change.before.as_ref())?;
         fits(record).then(|| record.clone())
-    });
-    found
+    })
 }

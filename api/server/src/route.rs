@@ -102,7 +102,8 @@ fn matches<'a>(method: &'static Method, segments: &[&'a str]) -> Option<Vec<(&'s
 
 /// Undoes percent-encoding; in a query also `+` for a space. None where it is malformed or not UTF-8.
 pub(crate) fn decode(text: &str, query: bool) -> Option<Cow<'_, str>> {
-    if !text.contains('%') && !(query && text.contains('+')) {
+    let plain = |byte: u8| byte != b'%' && !(query && byte == b'+');
+    if text.bytes().all(plain) {
         return Some(Cow::Borrowed(text));
     }
     let mut bytes = Vec::with_capacity(text.len());

@@ -59,7 +59,7 @@ async fn every_service_answers() {
         .await
         .unwrap()
         .into_inner();
-    assert_eq!(listed.items, [drained.clone()]);
+    assert_eq!(listed.items, std::slice::from_ref(&drained));
     let mut operations = OperationServiceClient::new(channel.clone());
     let cancel = v1::CancelOperationRequest {
         id: drained.operation.clone(),

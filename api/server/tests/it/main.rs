@@ -1,5 +1,11 @@
 //! The API over a real cluster in one process: three nodes on simulated disks and streams in memory.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test says what it expects by failing"
+)]
+
 mod golden;
 mod grpc;
 mod hostile;

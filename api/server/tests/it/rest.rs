@@ -298,7 +298,7 @@ async fn each_call_needs_its_scope() {
         let problem = world.call(held, verb, path, body).await.refused(403, "scope_missing");
         assert_eq!(problem["missingScope"], needed, "{verb} {path}");
     }
-    let noted = world.leader().refusals.0.lock();
+    let noted = world.leader().refusals.0.lock().clone();
     assert!(
         noted
             .iter()
@@ -306,7 +306,6 @@ async fn each_call_needs_its_scope() {
     );
     let drain = noted.iter().find(|refusal| refusal.action == "peers.drain").unwrap();
     assert_eq!((drain.target.as_str(), drain.transport.as_str()), ("peer/p1", "h1"));
-    drop(noted);
     let can = world
         .call(OBSERVE, "GET", "/meshkit/auth/can-i?what=peers.drain", None)
         .await
