@@ -20,6 +20,8 @@ pub(crate) fn translate(context: &str, error: rocksdb::Error) -> EngineError {
             place: context.to_owned(),
             detail: format!("has other tables than this release knows ({message})"),
         },
+        // The directory was there, and was made whole: a file that its other files name is lost.
+        ErrorKind::IOError if message.contains("No such file") => EngineError::corrupt(context, message),
         ErrorKind::IOError if message.contains("No space left") => {
             EngineError::io(context, io::Error::new(io::ErrorKind::StorageFull, message))
         }
