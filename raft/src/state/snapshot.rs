@@ -208,12 +208,12 @@ fn read(engine: &dyn Engine, generation: u32, chunk_bytes: usize, sink: &mut dyn
         Some(error) => {
             sink(Event::Piece(Err(error)));
         }
-        None if wanted => {
-            if rows.is_empty() || sink(Event::Piece(Ok(Piece::Chunk(encode_chunk(&rows))))) {
+        None => {
+            let rest = || Event::Piece(Ok(Piece::Chunk(encode_chunk(&rows))));
+            if wanted && (rows.is_empty() || sink(rest())) {
                 sink(Event::Piece(Ok(Piece::End)));
             }
         }
-        None => {}
     }
 }
 
