@@ -137,6 +137,7 @@ async fn start_seeded(boot: Boot) -> Result<Handle, Fatal> {
         room: Semaphore::new(config.proposals.in_flight),
         bytes: Semaphore::new(config.proposals.in_flight_bytes),
         limits: config.proposals.clone(),
+        lease_patience: config.election_timeout_max.saturating_mul(2),
         mesh_clock: Mutex::new(None),
     });
     let watched = Arc::new(watchdog::Watched {

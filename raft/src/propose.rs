@@ -1,6 +1,7 @@
 //! Proposals: stamped with the leader's clocks, encoded once, bounded in size and number.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, RaftError};
@@ -9,7 +10,7 @@ use statemachine::clock::MeshClock;
 use statemachine::codec::{self, Format};
 use statemachine::{Entry, NodeId, Proposal, Request, Revision, Stamp, cluster};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::env::Clock;
 use crate::error::{Error, Leader};
@@ -21,6 +22,9 @@ use crate::net::pool::Pool;
 use crate::node::{Raft, leader_of};
 use crate::state::publish::Publisher;
 use crate::types::{Command, TypeConfig};
+
+/// Between two attempts at a proposal that a lapsed lease holds up.
+const LEASE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Limits on proposals.
 #[derive(Clone, Debug)]
@@ -60,6 +64,8 @@ pub(crate) struct Proposer {
     pub clock: Arc<dyn Clock>,
     pub fatal: FatalLatch,
     pub limits: Limits,
+    /// How long a proposal waits for the leader's lease to be renewed before it is refused.
+    pub lease_patience: Duration,
     pub room: Semaphore,
     pub bytes: Semaphore,
     /// Mesh time of the term in which this node leads.
@@ -216,8 +222,28 @@ impl Proposer {
         if deadline <= Instant::now() {
             return Err(Error::DeadlineExceeded { maybe_applied: false });
         }
-        let write = self.raft.client_write(Command(Bytes::from(bytes)));
-        match timeout_at(deadline, write).await {
+        let bytes = Bytes::from(bytes);
+        let give_up = deadline.min(Instant::now() + self.lease_patience);
+        loop {
+            let outcome = self.write(bytes.clone(), deadline).await;
+            // Refused before it was appended, because the lease lapsed for a moment: a late heartbeat on a busy machine is
+            // no news for a client.
+            let lapsed = matches!(
+                &outcome,
+                Err(Error::Unavailable {
+                    maybe_applied: false,
+                    ..
+                })
+            );
+            if !lapsed || Instant::now() + LEASE_PAUSE >= give_up || self.fatal.get().is_some() {
+                return outcome;
+            }
+            sleep(LEASE_PAUSE).await;
+        }
+    }
+
+    async fn write(&self, bytes: Bytes, deadline: Instant) -> Result<Committed, Error> {
+        match timeout_at(deadline, self.raft.client_write(Command(bytes))).await {
             Ok(Ok(written)) => match written.data.0 {
                 Some(answer) => Ok(Committed {
                     log_index: written.log_id.index,

@@ -1,16 +1,16 @@
 //! A configuration as text: all of it with documentation, or only what a file has to say.
 
 use super::Config;
-use super::settings::{Key, Section};
+use super::settings::{Key, Section, Values};
 
 /// One section, ready to print.
 pub(super) struct Shown {
     name: &'static str,
     docs: &'static [&'static str],
     keys: Vec<Key>,
-    values: Vec<(&'static str, String)>,
-    defaults: Vec<(&'static str, String)>,
-    arrays: Vec<(&'static str, Vec<Vec<(&'static str, String)>>)>,
+    values: Values,
+    defaults: Values,
+    arrays: Vec<(&'static str, Vec<Values>)>,
 }
 
 impl Shown {

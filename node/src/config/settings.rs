@@ -82,6 +82,9 @@ pub trait Setting: Sized {
     }
 }
 
+/// Keys and their values as TOML.
+pub type Values = Vec<(&'static str, String)>;
+
 /// A section, or one element of an array of tables.
 pub trait Section: Default {
     /// The section's documentation, one element per line.
@@ -94,10 +97,10 @@ pub trait Section: Default {
     fn read(entries: &Entries<'_>, problems: &mut Problems) -> Self;
 
     /// Keys and values as TOML, absent ones left out.
-    fn show(&self) -> Vec<(&'static str, String)>;
+    fn show(&self) -> Values;
 
     /// Arrays of tables: their key, and each element's keys and values.
-    fn show_arrays(&self) -> Vec<(&'static str, Vec<Vec<(&'static str, String)>>)>;
+    fn show_arrays(&self) -> Vec<(&'static str, Vec<Values>)>;
 }
 
 /// Declares a section: `key: Type = default => rule;`, the rule being optional.

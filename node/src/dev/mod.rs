@@ -5,6 +5,8 @@
 //! `dev.json`, and then only watches. A child that dies is reported, never started again: this
 //! is for trying what a mesh does when nodes die.
 
+#![allow(clippy::print_stderr, reason = "it speaks to the person who started it")]
+
 mod children;
 mod credentials;
 mod layout;
