@@ -222,7 +222,10 @@ fn a_directory_in_use_and_a_foreign_one_are_refused() {
         ("MESHKIT_NODE__ID", "node"),
     ] {
         let refused = as_another(&mesh, &node, variable).expect_code(3).unwrap();
-        assert!(refused.stderr.contains(node.data.to_str().unwrap()), "which directory: {refused:?}");
+        assert!(
+            refused.stderr.contains(node.data.to_str().unwrap()),
+            "which directory: {refused:?}"
+        );
         assert!(
             refused.stderr.contains(what) && refused.stderr.contains("belongs to"),
             "whose it is: {refused:?}"
@@ -255,7 +258,14 @@ fn as_another(mesh: &Mesh, node: &Node, variable: &str) -> Output {
     let number = choose("MESHKIT_NODE__ID", "1", "2");
     let out = mesh.scratch().join(variable);
     let (ca, ca_key) = (mesh.info().ca.clone(), dev_file(mesh, "ca.key"));
-    let mut issue = vec!["certs", "node", "--ca", ca.to_str().unwrap(), "--ca-key", ca_key.to_str().unwrap()];
+    let mut issue = vec![
+        "certs",
+        "node",
+        "--ca",
+        ca.to_str().unwrap(),
+        "--ca-key",
+        ca_key.to_str().unwrap(),
+    ];
     issue.extend(["--mesh", &id, "--cluster", &cluster, "--node", &number]);
     issue.extend(["--host", "127.0.0.1", "--out", out.to_str().unwrap()]);
     mesh.programs().node(issue).ok().unwrap();
@@ -267,7 +277,8 @@ fn as_another(mesh: &Mesh, node: &Node, variable: &str) -> Output {
         ("MESHKIT_TLS__KEY_FILE", key.as_os_str()),
     ];
     let arguments = ["--config", node.config.to_str().unwrap()];
-    mesh.programs().run("meshkit-node", arguments, &variables, mesh.scratch())
+    mesh.programs()
+        .run("meshkit-node", arguments, &variables, mesh.scratch())
 }
 
 /// Some writes, all acknowledged.

@@ -74,8 +74,15 @@ fn without_comment(command: &str) -> String {
 #[test]
 fn every_command_in_the_documents_works() {
     // Signed often, so that there is a checkpoint to export.
-    let often = ("MESHKIT_RETENTION__AUDIT_CHECKPOINT_INTERVAL_MS".to_owned(), "500".to_owned());
-    let mesh = Mesh::start(Options { environment: vec![often], ..Options::default() }).unwrap();
+    let often = (
+        "MESHKIT_RETENTION__AUDIT_CHECKPOINT_INTERVAL_MS".to_owned(),
+        "500".to_owned(),
+    );
+    let mesh = Mesh::start(Options {
+        environment: vec![often],
+        ..Options::default()
+    })
+    .unwrap();
     let mut run = 0;
     for document in documents() {
         // Each document starts from the same peers.

@@ -12,11 +12,11 @@ use std::{
 };
 
 use api_client::{
-    CallOptions, Client,
+    CallOptions, Client, Method,
     methods::{PatchPeer, RegisterPeer},
 };
 use node_harness::{Mesh, Options, wait_until};
-use proto::v1::{GetPeerRequest, PatchPeerRequest, RegisterPeerRequest};
+use proto::v1::{GetPeerRequest, PatchPeerRequest, Peer, RegisterPeerRequest};
 
 use super::world::{SOON, agreed, audit, client, leader, verify_audit, wait};
 
@@ -26,12 +26,32 @@ const LABELS: u64 = 50;
 /// The longest that the mesh may acknowledge nothing after its leader was killed.
 const FAILOVER_MAX: Duration = Duration::from_secs(5);
 
+/// Sends a change until it is answered, always under the one key that it carries. Where all nodes are dead the SDK says
+/// so at once, and it is up to the caller to go on.
+fn persist<M: Method<Response = Peer>>(sdk: &Client, change: &M::Request) -> Peer {
+    let deadline = Instant::now() + Client::MUTATION_TIMEOUT_MAX;
+    loop {
+        let timeout = Some(deadline.saturating_duration_since(Instant::now()));
+        let options = CallOptions {
+            timeout,
+            ..CallOptions::default()
+        };
+        match wait(sdk.call::<M>(change.clone(), options)) {
+            Ok(answer) => return answer.message,
+            Err(error) if error.retryable() && Instant::now() < deadline => thread::sleep(Duration::from_millis(50)),
+            Err(error) => panic!("{}: {error:?}", M::PATH),
+        }
+    }
+}
+
 /// What the writers know.
+type Labels = BTreeMap<String, String>;
+
 #[derive(Default)]
 struct Ledger {
     acknowledged: AtomicU64,
     /// Labels and version of each peer, as acknowledged.
-    peers: Mutex<BTreeMap<String, (BTreeMap<String, String>, u64)>>,
+    peers: Mutex<BTreeMap<String, (Labels, u64)>>,
     stop: AtomicBool,
 }
 
@@ -39,27 +59,18 @@ impl Ledger {
     /// One writer: a label per change, each change acknowledged before the next. A change without an answer is sent
     /// again under its key until there is one.
     fn write(&self, sdk: &Client, writer: usize) {
-        let patient = CallOptions {
-            timeout: Some(Duration::from_secs(45)),
-            ..CallOptions::default()
-        };
         for round in 0.. {
             let id = format!("writer-{writer}-{round}");
             let registration = RegisterPeerRequest {
                 id: id.clone(),
                 endpoints: vec!["h:1".into()],
+                idempotency_key: ulid::Ulid::new().to_string(),
                 ..Default::default()
             };
-            let registered = wait(sdk.call::<RegisterPeer>(registration, patient.clone()));
-            let mut version = registered
-                .unwrap_or_else(|error| panic!("{id}: {error:?}"))
-                .message
-                .version;
-            self.peers
-                .lock()
-                .unwrap()
-                .insert(id.clone(), (BTreeMap::new(), version));
+            let mut version = persist::<RegisterPeer>(sdk, &registration).version;
+            let mut labels = BTreeMap::new();
             for n in 0..LABELS {
+                self.peers.lock().unwrap().insert(id.clone(), (labels.clone(), version));
                 if self.stop.load(Ordering::Relaxed) {
                     return;
                 }
@@ -67,18 +78,16 @@ impl Ledger {
                 let change = PatchPeerRequest {
                     id: id.clone(),
                     labels: [label.clone()].into(),
+                    idempotency_key: ulid::Ulid::new().to_string(),
                     ..Default::default()
                 };
-                let answer = wait(sdk.call::<PatchPeer>(change, patient.clone()));
-                let answer = answer.unwrap_or_else(|error| panic!("{id} {label:?}: {error:?}"));
                 version += 1;
-                assert_eq!(answer.message.version, version, "{id}: applied other than once");
+                let patched = persist::<PatchPeer>(sdk, &change);
+                assert_eq!(patched.version, version, "{id}: applied other than once");
                 self.acknowledged.fetch_add(1, Ordering::Relaxed);
-                let mut peers = self.peers.lock().unwrap();
-                let (labels, seen) = peers.entry(id.clone()).or_default();
                 labels.insert(label.0, label.1);
-                *seen = version;
             }
+            self.peers.lock().unwrap().insert(id, (labels, version));
         }
     }
 
@@ -181,7 +190,7 @@ fn nothing_acknowledged_is_lost_by_kills() {
         let killed = catch_unwind(AssertUnwindSafe(|| kill_in_all_ways(&mut mesh, ledger)));
         ledger.stop.store(true, Ordering::Relaxed);
         let written: Vec<_> = writers.into_iter().map(thread::ScopedJoinHandle::join).collect();
-        for failed in written.into_iter().chain([killed]).filter_map(Result::err) {
+        if let Some(failed) = written.into_iter().chain([killed]).find_map(Result::err) {
             resume_unwind(failed);
         }
     });

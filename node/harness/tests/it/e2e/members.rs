@@ -171,14 +171,31 @@ fn strangers_are_shut_out(mesh: &Mesh) {
     // TLS itself shuts out who shows nothing, or what another authority has signed.
     for identity in [None, Some(node(&foreign, id, &cluster, "2"))] {
         match knock(mesh, target, identity.as_ref(), 2, target) {
-            Came::Out(why) => assert!(why.contains("alert") || why.contains("closed") || why.contains("eof"), "{why}"),
-            other => panic!("{} certificate: {other:?}", if identity.is_some() { "a foreign" } else { "no" }),
+            Came::Out(why) => assert!(
+                why.contains("alert") || why.contains("closed") || why.contains("eof"),
+                "{why}"
+            ),
+            other => panic!(
+                "{} certificate: {other:?}",
+                if identity.is_some() { "a foreign" } else { "no" }
+            ),
         }
     }
-    let client = issued(mesh, &["client", "--ca", &ca.0, "--ca-key", &ca.1, "--mesh", id, "--name", "ops"]);
+    let client = issued(
+        mesh,
+        &[
+            "client", "--ca", &ca.0, "--ca-key", &ca.1, "--mesh", id, "--name", "ops",
+        ],
+    );
     told(knock(mesh, target, Some(&client), 2, target), Code::NotANode);
-    told(knock(mesh, target, Some(&node(&ca, id, "elsewhere", "2")), 2, target), Code::ForeignCluster);
-    told(knock(mesh, target, Some(&node(&ca, "elsewhere", &cluster, "2")), 2, target), Code::ForeignMesh);
+    told(
+        knock(mesh, target, Some(&node(&ca, id, "elsewhere", "2")), 2, target),
+        Code::ForeignCluster,
+    );
+    told(
+        knock(mesh, target, Some(&node(&ca, "elsewhere", &cluster, "2")), 2, target),
+        Code::ForeignMesh,
+    );
 
     // Ours, but not the one that it says it is, and not for the one that it speaks to.
     let ninth = node(&ca, id, &cluster, "9");
@@ -231,7 +248,9 @@ fn a_removed_node_stays_out(mesh: &mut Mesh) {
 
     // It ends by itself, says so, and does so again.
     mesh.wait_ended(3, SOON).unwrap();
-    let told = wait_until(SOON, "dev to report it", || mesh.logs().contains("ended with exit code 6"));
+    let told = wait_until(SOON, "dev to report it", || {
+        mesh.logs().contains("ended with exit code 6")
+    });
     told.unwrap_or_else(|error| panic!("{error}: {}", mesh.logs()));
     mesh.restart(3).unwrap();
     let status = mesh.wait_ended(3, SOON).unwrap().unwrap();

@@ -311,7 +311,11 @@ fn every_read_on_every_node(mesh: &Mesh) {
                 }
             }
             // Asked for its own view a node gives that; otherwise the leader's, which knows most, where it can be had.
-            let own = at.clone().with("mesh-consistency", "local").call("GetStatus", json!({})).ok();
+            let own = at
+                .clone()
+                .with("mesh-consistency", "local")
+                .call("GetStatus", json!({}))
+                .ok();
             assert_eq!(own.json["answeredBy"], node, "{own:?}");
             let status = at.call("GetStatus", json!({})).ok();
             assert_eq!(status.json["quorum"], true, "{status:?}");
