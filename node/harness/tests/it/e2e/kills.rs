@@ -44,9 +44,9 @@ fn persist<M: Method<Response = Peer>>(sdk: &Client, change: &M::Request) -> Pee
     }
 }
 
-/// What the writers know.
 type Labels = BTreeMap<String, String>;
 
+/// What the writers know.
 #[derive(Default)]
 struct Ledger {
     acknowledged: AtomicU64,
