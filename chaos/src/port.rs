@@ -29,7 +29,7 @@ pub enum Ask {
     /// Commits a command.
     Propose {
         /// Who asks.
-        origin: Origin,
+        origin: Box<Origin>,
         /// On what condition.
         conditions: Conditions,
         /// What.
@@ -156,7 +156,7 @@ async fn answer(handle: &Handle, ask: Ask) -> Reply {
             within_ms,
         } => {
             let request = Request {
-                origin,
+                origin: *origin,
                 conditions,
                 command: *command,
             };

@@ -52,7 +52,7 @@ impl Session {
     /// Commits a command, over as many attempts as it takes and time allows.
     pub async fn propose(&mut self, origin: &Origin, conditions: &Conditions, command: &Command) -> Ended {
         let ask = Ask::Propose {
-            origin: origin.clone(),
+            origin: Box::new(origin.clone()),
             conditions: conditions.clone(),
             command: Box::new(command.clone()),
             within_ms: ms(ATTEMPT),

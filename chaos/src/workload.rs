@@ -50,7 +50,7 @@ pub struct Signals {
 /// How a client reaches the cluster.
 enum Door {
     /// Consensus itself: is told the audit chain with every answer.
-    Direct(Session),
+    Direct(Box<Session>),
     /// The API, through the SDK.
     Api(Box<sdk::Session>),
 }
@@ -77,10 +77,10 @@ impl Client {
     /// The SDK cannot be set up: a bug here.
     pub fn new(number: u64, seed: u64, history: History, signals: Signals) -> Result<Self, api_client::Error> {
         let random = rng(seed, 0x2000 + number);
-        let door = if number % 2 == 0 {
+        let door = if number.is_multiple_of(2) {
             Door::Api(Box::new(sdk::Session::new(random)?))
         } else {
-            Door::Direct(Session::new(random))
+            Door::Direct(Box::new(Session::new(random)))
         };
         Ok(Self {
             name: format!("c{number}"),

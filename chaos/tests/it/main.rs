@@ -27,7 +27,7 @@ fn chaos(arguments: &[&str]) -> Output {
     let output = command.args(arguments).stdin(Stdio::null()).output();
     *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
     ENDED.notify_one();
-    output.expect("the program can be started")
+    output.unwrap_or_else(|error| panic!("the program could not be started: {error}"))
 }
 
 fn text(output: &Output) -> String {

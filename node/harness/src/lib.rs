@@ -5,7 +5,7 @@
 //! them, kills and restarts its nodes, runs the CLI against it, and cleans up:
 //!
 //! ```no_run
-//! use node_harness::{Mesh, Options, wait_until};
+//! use meshkit_node_harness::{Mesh, Options, wait_until};
 //! use std::time::Duration;
 //!
 //! let mut mesh = Mesh::start(Options::default()).unwrap();

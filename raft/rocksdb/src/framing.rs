@@ -49,7 +49,10 @@ pub(crate) fn check(directory: &Path) -> Result<(), EngineError> {
         };
         let bytes = fs::read(&path).map_err(|error| failed(&path, error))?;
         if let Err((offset, what)) = walk(&bytes, journal) {
-            return Err(EngineError::corrupt(path.display().to_string(), format!("at byte {offset}: {what}")));
+            return Err(EngineError::corrupt(
+                path.display().to_string(),
+                format!("at byte {offset}: {what}"),
+            ));
         }
     }
     Ok(())
@@ -102,7 +105,11 @@ const TABLE: [u32; 256] = {
         let mut crc = byte as u32;
         let mut bit = 0;
         while bit < 8 {
-            crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
+            crc = if crc & 1 == 1 {
+                (crc >> 1) ^ 0x82f6_3b78
+            } else {
+                crc >> 1
+            };
             bit += 1;
         }
         table[byte] = crc;
@@ -130,7 +137,10 @@ mod tests {
     #[test]
     fn the_checksum_is_castagnolis() {
         // RFC 3720, B.4: 32 bytes of zeros give 0x8a9136aa. The first of them stands in the type's place here.
-        assert_eq!(masked_crc(0, &[0; 31]), 0x8a91_36aa_u32.rotate_right(15).wrapping_add(0xa282_ead8));
+        assert_eq!(
+            masked_crc(0, &[0; 31]),
+            0x8a91_36aa_u32.rotate_right(15).wrapping_add(0xa282_ead8)
+        );
     }
 
     #[test]
