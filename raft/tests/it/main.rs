@@ -7,6 +7,5 @@ mod cluster;
 mod durability;
 mod refusals;
 mod snapshots;
-mod speed;
 mod storage;
 mod world;
