@@ -86,11 +86,15 @@ where
     loop {
         let response = fetch(left.min(PAGE_MAX), std::mem::take(&mut cursor)).await?.message;
         let items = response.items();
-        write(app, items, header)?;
-        header = false;
+        // A page may be empty and still not be the last: the server looks at a bounded number of records for each.
+        let last = response.next_cursor().is_empty();
+        if last || !items.is_empty() {
+            write(app, items, header)?;
+            header = false;
+        }
         left = left.saturating_sub(u32::try_from(items.len()).unwrap_or(u32::MAX));
         response.next_cursor().clone_into(&mut cursor);
-        if cursor.is_empty() || items.is_empty() {
+        if last {
             return Ok(());
         }
         if left == 0 {
@@ -116,8 +120,10 @@ fn write<T: Show>(app: &mut App<'_>, items: &[T], header: bool) -> Result<(), Fa
             }
         }
         Format::Table | Format::Wide | Format::Json | Format::Yaml => {
-            if items.is_empty() && header {
-                app.tell("nothing found");
+            if items.is_empty() {
+                if header {
+                    app.tell("nothing found");
+                }
                 return Ok(());
             }
             let text = table::rows(

@@ -7,8 +7,9 @@
 //! <data_dir>/state/     the state store
 //! ```
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
@@ -145,7 +146,9 @@ fn disk(path: &Path, doing: &str, error: &io::Error) -> Failure {
 }
 
 fn lock(path: &Path) -> Result<File, Failure> {
-    std::fs::create_dir_all(path).map_err(|error| disk(path, "cannot be made", &error))?;
+    // Records and the audit trail are for those who hold a scope, not for everybody on the machine.
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| disk(path, "cannot be made", &error))?;
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)

@@ -2,13 +2,17 @@
 
 use raft::{Threads, View};
 use statemachine::{MeshState, Record, Recorded, Revision, record::Kind};
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::Error;
 use proto::codes::Code;
 
 /// How many revisions are taken from the store at once.
 const CHUNK: u64 = 512;
+
+/// Reads of history that run at once. The threads that they run on apply the log as well, which must not wait for them;
+/// and a read whose caller has gone away still runs to its end or deadline.
+static PLACES: Semaphore = Semaphore::const_new(4);
 
 /// Runs a read of history away from the threads that serve requests, where the node has others.
 ///
@@ -21,11 +25,21 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ) -> Result<T, Error> {
     match threads {
         Threads::Inline => read(),
-        Threads::Own => match tokio::time::timeout_at(deadline, tokio::task::spawn_blocking(read)).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(Error::internal("a read of history broke off")),
-            Err(_) => Err(late()),
-        },
+        Threads::Own => {
+            let place = tokio::time::timeout_at(deadline, PLACES.acquire())
+                .await
+                .map_err(|_| late())?;
+            let reading = tokio::task::spawn_blocking(move || {
+                // Given back when the read ends, whether or not anybody still waits for it.
+                let _place = place;
+                read()
+            });
+            match tokio::time::timeout_at(deadline, reading).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) => Err(Error::internal("a read of history broke off")),
+                Err(_) => Err(late()),
+            }
+        }
     }
 }
 

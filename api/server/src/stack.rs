@@ -34,6 +34,10 @@ use crate::{
 
 /// How long after its deadline a request is broken off, where a service has not noticed by itself.
 const GRACE: Duration = Duration::from_millis(100);
+/// How long a health check by nobody in particular may take: it must not hold a place that others need.
+const ANONYMOUS_WITHIN: Duration = Duration::from_secs(2);
+/// The most bytes that such a check may send.
+const ANONYMOUS_BYTES_MAX: usize = 1024;
 
 /// Everything that answers requests.
 pub(crate) struct Stack {
@@ -158,7 +162,8 @@ impl Stack {
             }
             What::GrpcOther(target) => {
                 self.need(methods::Scope::Read, &caller.principal)?;
-                self.stream(target, connection, head, unread).await
+                let (deadline, limit) = (self.deadline(&head, None)?, self.core.config.limits.body_bytes_max);
+                self.stream(target, connection, head, unread, deadline, limit).await
             }
             What::Grpc(method, target) => {
                 if let Err(error) = self.need(method.scope, &caller.principal) {
@@ -315,7 +320,11 @@ impl Stack {
     ) -> Result<Response<Body>, Error> {
         match what {
             What::System(page) => system::answer(page, &self.core, &self.openapi),
-            What::GrpcOther(target) => self.stream(target, connection, head, unread).await,
+            What::GrpcOther(target) => {
+                let deadline = Instant::now() + ANONYMOUS_WITHIN;
+                self.stream(target, connection, head, unread, deadline, ANONYMOUS_BYTES_MAX)
+                    .await
+            }
             What::Grpc(..) | What::Rest(..) => Err(Error::internal("a request took a way that is not its own")),
         }
     }
@@ -327,9 +336,10 @@ impl Stack {
         connection: &Connection,
         head: Head,
         unread: &mut Option<Incoming>,
+        deadline: Instant,
+        limit: usize,
     ) -> Result<Response<Body>, Error> {
-        let deadline = self.deadline(&head, None)?;
-        let body = take(unread, self.core.config.limits.body_bytes_max);
+        let body = take(unread, limit);
         let (stop, busy) = (self.core.stop.clone(), connection.begin());
         let response = self.services.call(target, Request::from_parts(head, body));
         let response = tokio::time::timeout_at(deadline, response).await.map_err(|_| late())?;

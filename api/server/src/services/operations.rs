@@ -95,8 +95,12 @@ impl Api {
         let most = Duration::from_millis(deadlines.long_poll_max_ms);
         let wait = match received.message.timeout {
             None => Duration::from_millis(deadlines.long_poll_default_ms),
+            // Looked at before it is converted: the conversion negates, which the smallest number does not survive.
+            Some(timeout) if timeout.seconds < 0 || timeout.nanos < 0 => {
+                return Err(Error::invalid("timeout", "a wait cannot be negative"));
+            }
             Some(timeout) => {
-                Duration::try_from(timeout).map_err(|_| Error::invalid("timeout", "a wait cannot be negative"))?
+                Duration::try_from(timeout).map_err(|_| Error::invalid("timeout", "not a length of time"))?
             }
         };
         if wait > most {
