@@ -5,7 +5,7 @@ use std::time::Duration;
 use raft::Error;
 use statemachine::{Conditions, InitMesh, Request};
 
-use crate::driver::{Controller, Node, Pass};
+use crate::controller::{Controller, Node, Pass};
 
 /// Proposes `InitMesh` until the mesh is there. Only the node that was initialized has it to propose.
 pub(crate) struct Bootstrap {

@@ -7,7 +7,7 @@ use statemachine::{CheckpointAudit, Conditions, Outcome, Request, audit};
 use tokio::time::Instant;
 
 use crate::{
-    driver::{Controller, Node, Pass},
+    controller::{Controller, Node, Pass},
     ports::Signer,
 };
 

@@ -8,7 +8,7 @@ use statemachine::{
     cluster::{Command, NodeFacts},
 };
 
-use crate::driver::{Controller, Node, Pass};
+use crate::controller::{Controller, Node, Pass};
 
 /// Proposes this node's facts until the cluster has them.
 pub(crate) struct Describe {

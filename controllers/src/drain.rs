@@ -10,7 +10,7 @@ use statemachine::{
 };
 use tokio::time::Instant;
 
-use crate::driver::{Controller, Node, Pass};
+use crate::controller::{Controller, Node, Pass};
 
 /// The most drains that are advanced in one pass.
 const ADVANCED_PER_PASS_MAX: usize = 64;

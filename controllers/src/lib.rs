@@ -8,6 +8,7 @@
 
 mod bootstrap;
 mod checkpoint;
+mod controller;
 mod describe;
 mod drain;
 mod driver;

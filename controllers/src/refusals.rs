@@ -7,7 +7,7 @@ use raft::Error;
 use statemachine::{Conditions, REFUSALS_MAX, RecordRefusals, Refusal, Request};
 use tokio::time::Instant;
 
-use crate::driver::{Controller, Node, Pass};
+use crate::controller::{Controller, Node, Pass};
 
 /// How often what has gathered is committed.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
