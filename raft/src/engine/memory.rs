@@ -4,65 +4,22 @@
 //! A [`Disk`] is the device and outlives crashes; [`Disk::open`] gives an [`Engine`] on it. After
 //! a crash every engine opened before it answers with an error, as a dead process would.
 
-use std::collections::BTreeMap;
+mod device;
+
 use std::fmt;
 use std::io;
 use std::ops::{Bound, ControlFlow};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Batch, Change, Durability, Engine, EngineError, KeyRange, Row, Store, Table, Visit};
+use self::device::{Device, RowKey, eio};
+use super::{Batch, Durability, Engine, EngineError, KeyRange, Row, Store, Table, Visit};
 
-type RowKey = (Table, Vec<u8>);
-type Rows = BTreeMap<RowKey, Bytes>;
-
-/// A fault that a [`Disk`] can be told to have.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
-pub enum Fault {
-    /// A write fails with EIO.
-    WriteError,
-    /// A write fails with ENOSPC.
-    NoSpace,
-    /// A sync fails with EIO; what it should have made durable is not.
-    SyncError,
-    /// A read fails with EIO.
-    ReadError,
-    /// A sync reports success and does nothing: a disk that lies, or a missing fsync.
-    LyingSync,
-    /// A synced write takes as long as [`Disk::set_delay`] says.
-    Slow,
-}
-
-/// Writes that a crash took.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Lost {
-    /// Logged, but not synced since.
-    pub logged: usize,
-    /// Unlogged, and not flushed since.
-    pub unlogged: usize,
-}
-
-#[derive(Default)]
-struct Device {
-    /// Counts crashes: engines of an earlier life are dead.
-    life: u64,
-    /// What a process reads.
-    current: Rows,
-    /// What is safe whatever happens.
-    safe: Rows,
-    /// Not safe yet, in order.
-    pending: Vec<(Batch, Durability)>,
-    faults: BTreeMap<Fault, u64>,
-    fired: BTreeMap<Fault, u64>,
-    delay: Duration,
-    writes: u64,
-    syncs: u64,
-    checkpoints: BTreeMap<PathBuf, Rows>,
-}
+pub use self::device::{Fault, Lost};
 
 /// A simulated disk with the tables of one [`Store`].
 #[derive(Clone)]
@@ -112,7 +69,7 @@ impl Disk {
 
     /// The next `times` occasions for `fault` have it.
     pub fn inject(&self, fault: Fault, times: u64) {
-        self.device.lock().faults.insert(fault, times);
+        self.device.lock().inject(fault, times);
     }
 
     /// How long a [`Fault::Slow`] write takes.
@@ -122,12 +79,12 @@ impl Disk {
 
     /// How often each fault really happened.
     pub fn fired(&self, fault: Fault) -> u64 {
-        self.device.lock().fired.get(&fault).copied().unwrap_or(0)
+        self.device.lock().fired(fault)
     }
 
     /// Writes that are not safe yet: what a power loss at this moment might take.
     pub fn unsynced(&self) -> usize {
-        self.device.lock().pending.len()
+        self.device.lock().unsynced()
     }
 
     /// Completed writes so far.
@@ -179,11 +136,7 @@ impl Disk {
     /// A new disk with the content of a checkpoint, if there is one of that name.
     pub fn from_checkpoint(&self, at: &Path) -> Option<Self> {
         let rows = self.device.lock().checkpoints.get(at).cloned()?;
-        let device = Device {
-            current: rows.clone(),
-            safe: rows,
-            ..Device::default()
-        };
+        let device = Device::holding(rows);
         Some(Self {
             store: self.store,
             device: Arc::new(Mutex::new(device)),
@@ -204,121 +157,6 @@ impl Disk {
             }
         }
         found
-    }
-}
-
-impl Device {
-    /// Whether `fault` is to happen now.
-    fn fires(&mut self, fault: Fault) -> bool {
-        match self.faults.get_mut(&fault) {
-            Some(left) if *left > 0 => {
-                *left -= 1;
-                *self.fired.entry(fault).or_default() += 1;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn pending_logged(&self) -> usize {
-        self.pending.iter().filter(|(_, d)| *d != Durability::Unlogged).count()
-    }
-
-    /// Begins a new life with what is safe and the first `keep` logged writes.
-    fn restart(&mut self, keep: usize) -> Lost {
-        let logged = self.pending_logged();
-        let unlogged = self.pending.len() - logged;
-        let pending = std::mem::take(&mut self.pending);
-        let survivors = pending.into_iter().filter(|(_, d)| *d != Durability::Unlogged);
-        for (batch, _) in survivors.take(keep) {
-            apply(&mut self.safe, &batch);
-        }
-        self.current = self.safe.clone();
-        self.life += 1;
-        Lost {
-            logged: logged.saturating_sub(keep),
-            unlogged,
-        }
-    }
-
-    /// A write-ahead log sync: every logged write so far is safe.
-    fn sync_log(&mut self) {
-        // Unlogged writes are not covered. While there are any, logged writes stay queued behind
-        // them so that a later flush replays all in order; `restart` counts them as survivors.
-        if self.pending.iter().all(|(_, d)| *d != Durability::Unlogged) {
-            self.sync_all();
-        } else {
-            self.sync_logged_only();
-        }
-    }
-
-    fn sync_logged_only(&mut self) {
-        // Replaying a logged write both now and at the next flush is harmless: it is idempotent,
-        // and the flush replays everything after it as well.
-        for (batch, durability) in &self.pending {
-            if *durability != Durability::Unlogged {
-                apply(&mut self.safe, batch);
-            }
-        }
-    }
-
-    fn sync_all(&mut self) {
-        for (batch, _) in std::mem::take(&mut self.pending) {
-            apply(&mut self.safe, &batch);
-        }
-    }
-
-    fn write(&mut self, batch: Batch, durability: Durability) -> io::Result<()> {
-        if self.fires(Fault::WriteError) {
-            return Err(eio());
-        }
-        if self.fires(Fault::NoSpace) {
-            return Err(io::Error::from_raw_os_error(28));
-        }
-        apply(&mut self.current, &batch);
-        self.pending.push((batch, durability));
-        self.writes += 1;
-        if durability == Durability::Synced {
-            self.sync(Self::sync_log)?;
-        }
-        Ok(())
-    }
-
-    fn sync(&mut self, how: fn(&mut Self)) -> io::Result<()> {
-        if self.fires(Fault::SyncError) {
-            return Err(eio());
-        }
-        if !self.fires(Fault::LyingSync) {
-            how(self);
-        }
-        self.syncs += 1;
-        Ok(())
-    }
-}
-
-fn eio() -> io::Error {
-    io::Error::from_raw_os_error(5)
-}
-
-fn apply(rows: &mut Rows, batch: &Batch) {
-    for change in batch.changes() {
-        match change {
-            Change::Put { table, key, value } => {
-                rows.insert((*table, key.clone()), value.clone());
-            }
-            Change::Delete { table, key } => {
-                rows.remove(&(*table, key.clone()));
-            }
-            Change::DeleteRange { table, from, to } => {
-                if from < to {
-                    let range = (*table, from.clone())..(*table, to.clone());
-                    let doomed: Vec<_> = rows.range(range).map(|(k, _)| k.clone()).collect();
-                    for key in doomed {
-                        rows.remove(&key);
-                    }
-                }
-            }
-        }
     }
 }
 
