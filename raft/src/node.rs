@@ -117,6 +117,7 @@ async fn start_seeded(boot: Boot) -> Result<Handle, Fatal> {
     let dialer = Dialer {
         own: identity.clone(),
         dial,
+        clock: clock.clone(),
         limits: config.net.clone(),
         refused_by: refused_by.clone(),
     };
@@ -148,6 +149,7 @@ async fn start_seeded(boot: Boot) -> Result<Handle, Fatal> {
         pool: pool.clone(),
         fatal: fatal.clone(),
         refused_by,
+        recovery: recovery.clone(),
         lease: config.election_timeout_max,
     });
     let parts = Parts {
@@ -208,6 +210,7 @@ impl Parts {
         let refusals = Arc::new(RefusalCounters::default());
         let server = Arc::new(Server {
             own: identity.clone(),
+            clock: clock.clone(),
             raft: raft.clone(),
             shared: machine.shared.clone(),
             publisher: publisher.clone(),

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use openraft::async_runtime::watch::WatchReceiver;
 use tokio::time::{Instant, sleep};
 
 use crate::blocking::Threads;
@@ -69,19 +70,19 @@ impl Recovery {
         self.recovering.load(Ordering::Acquire)
     }
 
-    /// Whether this node may answer a request for its vote as Raft would; else it does not grant
-    /// it. `own` and `candidate` are the last log indexes; `handed_over`: the leader itself asked
-    /// the candidate to campaign.
+    /// What keeps this node from answering a request for its vote as Raft would; then it does not
+    /// grant it. `own` and `candidate` are the last log indexes; `handed_over`: the leader itself
+    /// asked the candidate to campaign.
     ///
     /// # Errors
     /// The disk failed.
-    pub(crate) async fn may_vote(
+    pub(crate) async fn abstains(
         &self,
         pre: bool,
         own: Option<u64>,
         candidate: Option<u64>,
         handed_over: bool,
-    ) -> Result<bool, String> {
+    ) -> Result<Option<&'static str>, String> {
         if self.is_recovering() {
             // A log of one entry, the first membership: a cluster is being formed.
             let forming = own.is_none_or(|index| index == 0) && candidate == Some(0);
@@ -89,10 +90,11 @@ impl Recovery {
                 // From this vote on it has something to know, and knows it.
                 self.finish().await?;
             }
-            return Ok(forming);
+            return Ok((!forming).then_some("its log is new, and it does not hold yet what was acknowledged before"));
         }
         // A node without a log has heard from no leader.
-        Ok(own.is_none() || own == Some(0) || handed_over || Instant::now() >= self.leases_over)
+        let free = own.is_none() || own == Some(0) || handed_over || Instant::now() >= self.leases_over;
+        Ok((!free).then_some("it was only just started, and a leader may still count on it"))
     }
 
     /// Notes that the node has recovered, before anything is done in reliance on it.
@@ -117,7 +119,14 @@ impl Recovery {
 
     /// Runs until the node has recovered.
     pub(crate) async fn run(self: Arc<Self>, raft: Raft, reads: Reads, publisher: Publisher) {
+        let mut metrics = raft.metrics();
         while self.is_recovering() {
+            // At once when there is a leader to ask: until it has recovered, its vote is missing.
+            while metrics.borrow_watched().current_leader.is_none() {
+                if metrics.changed().await.is_err() {
+                    return;
+                }
+            }
             // Whatever was acknowledged before this was asked is at or below the answer.
             let index = reads.index(Instant::now() + Duration::from_secs(5)).await;
             if let Ok(index) = index {

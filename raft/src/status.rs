@@ -95,6 +95,9 @@ pub struct Status {
     pub quorum: Quorum,
     /// Whether the cluster has been initialised, as far as this node knows.
     pub initialized: bool,
+    /// Whether this node's log is new and does not hold yet what was acknowledged before it: until
+    /// it does, the node neither votes nor campaigns, and its cluster lacks a vote.
+    pub recovering: bool,
     /// Set when this node has stopped itself.
     pub fatal: Option<Fatal>,
 }

@@ -15,6 +15,7 @@ use crate::fatal::FatalLatch;
 use crate::net::pool::{Pool, RefusedBy};
 use crate::node::Raft;
 use crate::propose::Proposer;
+use crate::recovery::Recovery;
 use crate::state::machine::StateMachine;
 use crate::status::{Member, Quorum, Role, Status};
 use crate::types::TypeConfig;
@@ -33,6 +34,7 @@ pub(crate) struct Watched {
     pub pool: Pool,
     pub fatal: FatalLatch,
     pub refused_by: RefusedBy,
+    pub recovery: Arc<Recovery>,
     /// A voter that did not answer the leader for longer is not counted as reachable.
     pub lease: Duration,
 }
@@ -119,6 +121,7 @@ impl Watched {
             initialized: !members.is_empty(),
             members,
             quorum,
+            recovering: self.recovery.is_recovering(),
             fatal: self.fatal.get(),
         }
     }

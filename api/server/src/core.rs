@@ -70,12 +70,13 @@ impl Core {
         HeaderValue::try_from(endpoint(&status.leader.as_ref()?.api)).ok()
     }
 
-    /// Whether there is a leader, and this node has a state to show.
+    /// Whether there is a leader, and this node has a state to show and a vote to give: whoever waits
+    /// for all nodes to be ready may lose any one of them.
     pub(crate) fn ready(&self) -> bool {
         let applied = self.handle.view().applied_index().is_some();
         // Asked anew: a leader that was cut off hears of it only by time passing.
         let status = self.handle.status();
-        applied && status.leader.is_some() && status.quorum.ok && status.fatal.is_none()
+        applied && status.leader.is_some() && status.quorum.ok && !status.recovering && status.fatal.is_none()
     }
 
     /// The member that a connection comes from, unless it was removed.

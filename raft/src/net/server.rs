@@ -13,11 +13,11 @@ use tokio::io::{AsyncWriteExt, BufReader, WriteHalf};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 
-use crate::env::{BoxStream, ConnInfo, Listen};
+use crate::env::{BoxStream, Clock, ConnInfo, Listen};
 use crate::net::Limits;
 use crate::net::append::{Append, Appends};
 use crate::net::frame::{self, Frame, HELLO_BYTES_MAX};
-use crate::net::identity::{Identity, Refusal, RefusalCode, RefusalCounters, node_of};
+use crate::net::identity::{Identity, Refusal, RefusalCode, RefusalCounters, node_of, still_good};
 use crate::net::message::{Lane, Message, PROTOCOL, TransferOutcome};
 use crate::net::transfer::Receiver;
 use crate::node::Raft;
@@ -36,6 +36,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What answers the other nodes.
 pub(crate) struct Server {
     pub own: Identity,
+    pub clock: Arc<dyn Clock>,
     pub raft: Raft,
     pub shared: Arc<Shared>,
     pub publisher: Publisher,
@@ -108,7 +109,8 @@ impl Server {
     /// Reads the hello and judges who sent it.
     async fn greet(&self, stream: &mut BoxStream, info: &ConnInfo) -> std::io::Result<Result<(NodeId, Lane), Refusal>> {
         // Before a byte of it is looked at: a certificate that is not a node's gets no further.
-        let node = match node_of(&self.own, info.identity.as_ref()) {
+        let good = self.still_good(info);
+        let node = match good.and_then(|()| node_of(&self.own, info.identity.as_ref())) {
             Ok(node) => node,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -163,6 +165,10 @@ impl Server {
         Ok((node, lane))
     }
 
+    fn still_good(&self, info: &ConnInfo) -> Result<(), Refusal> {
+        still_good(info.identity.as_ref(), self.clock.wall_ms() / 1000)
+    }
+
     fn not_removed(&self, node: NodeId) -> Result<(), Refusal> {
         if self.publisher.view().state().cluster.is_removed(node) {
             return Err((
@@ -189,30 +195,33 @@ impl Server {
         let in_flight = Arc::new(Semaphore::new(self.limits.requests_in_flight));
         let mut appends = Appends::new(self.raft.clone(), outgoing.clone(), self.limits.appends_in_flight);
         let mut snapshots = Receiver::new(self.shared.clone());
+        let standing = info.identity.as_ref().map(|identity| identity.standing.clone());
+        let standing = standing.unwrap_or_default();
+        let withdrawn = standing.withdrawn();
+        tokio::pin!(withdrawn);
         loop {
             let read = frame::read(&mut read, self.limits.frame_bytes);
-            let frame = match timeout(self.limits.idle_timeout, read).await {
+            let read = tokio::select! {
+                biased;
+                () = &mut withdrawn => {
+                    self.finish(&in_flight).await;
+                    return Err("the node's authority is not trusted any more".into());
+                }
+                read = timeout(self.limits.idle_timeout, read) => read,
+            };
+            let frame = match read {
                 Ok(Ok(Some(frame))) => frame,
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Err(error)) => return Err(error.to_string()),
                 Err(_) => return Err("idle".into()),
             };
-            if let Err(refusal) = self.not_removed(node) {
-                self.note(info, &refusal);
-                let (code, detail) = refusal;
-                let refused = Frame::new(
-                    0,
-                    Message::Refused {
-                        code,
-                        detail: detail.clone(),
-                    },
-                );
-                outgoing.send_timeout(refused, self.limits.write_timeout).await.ok();
-                // Give the writer a moment to send it.
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                return Err(detail);
+            let verdict = self
+                .not_removed(node)
+                .and_then(|()| self.still_good(info))
+                .and_then(|()| speaks_for_itself(node, &frame.message));
+            if let Err(refusal) = verdict {
+                return Err(self.end(info, refusal, &outgoing).await);
             }
-            speaks_for_itself(node, &frame.message)?;
             match (lane, frame.message) {
                 (
                     Lane::Append | Lane::Control,
@@ -257,6 +266,26 @@ impl Server {
                 (lane, message) => return Err(format!("{message:?} on lane {lane:?}")),
             }
         }
+    }
+
+    /// Says why a connection that was let in is ended. Answers what to log.
+    async fn end(&self, info: &ConnInfo, refusal: Refusal, outgoing: &mpsc::Sender<Frame>) -> String {
+        self.note(info, &refusal);
+        let (code, detail) = refusal;
+        let said = detail.clone();
+        let refused = Frame::new(0, Message::Refused { code, detail });
+        outgoing.send_timeout(refused, self.limits.write_timeout).await.ok();
+        // Give the writer a moment to send it.
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+        said
+    }
+
+    /// Lets the requests of a connection that is about to be closed be answered.
+    async fn finish(&self, in_flight: &Semaphore) {
+        let all = u32::try_from(self.limits.requests_in_flight).unwrap_or(u32::MAX);
+        timeout(self.limits.request_timeout, in_flight.acquire_many(all)).await.map(drop).ok();
+        // Give the writer a moment to send the answers.
+        tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 
     async fn snapshot(&self, snapshots: &mut Receiver, message: Message, parts: Vec<Bytes>) -> Result<Message, String> {
@@ -346,8 +375,8 @@ impl Server {
             (VoteRow::from(&metrics.vote), metrics.last_log_index)
         };
         let candidate = last.map(|last| last.index);
-        if !self.recovery.may_vote(pre, own_last, candidate, transfer).await? {
-            tracing::info!(candidate = vote.node, pre, "no vote: this node was only just started");
+        if let Some(why) = self.recovery.abstains(pre, own_last, candidate, transfer).await? {
+            tracing::info!(candidate = vote.node, pre, why, "this node does not vote");
             return Ok(Message::Voted {
                 vote: own_vote,
                 granted: false,
@@ -371,14 +400,15 @@ impl Server {
 }
 
 /// Whoever speaks as leader or candidate has to be the one.
-fn speaks_for_itself(node: NodeId, message: &Message) -> Result<(), String> {
+fn speaks_for_itself(node: NodeId, message: &Message) -> Result<(), Refusal> {
     let vote = match message {
         Message::Append { vote, .. } | Message::Vote { vote, .. } | Message::SnapshotEnd { vote, .. } => vote,
         Message::Transfer { from, .. } => from,
         _ => return Ok(()),
     };
     if vote.node != node.0 {
-        return Err(format!("node {node} speaks for node {}", vote.node));
+        let detail = format!("node {node} speaks for node {}", vote.node);
+        return Err((RefusalCode::WrongNode, detail));
     }
     Ok(())
 }

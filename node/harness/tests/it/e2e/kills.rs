@@ -198,3 +198,21 @@ fn nothing_acknowledged_is_lost_by_kills() {
     ledger.check(&mesh);
     mesh.stop().unwrap();
 }
+
+/// X4: a mesh that says it is ready may lose any one node in the same moment, the one that formed it too: each node has
+/// a vote to give by then.
+#[test]
+fn a_new_mesh_that_is_ready_outlives_any_one_node() {
+    for node in 1..=3 {
+        let mut mesh = Mesh::start(Options::default()).unwrap();
+        mesh.kill(node).unwrap();
+        let request = RegisterPeerRequest {
+            id: "first".into(),
+            endpoints: vec!["h:1".into()],
+            idempotency_key: ulid::Ulid::new().to_string(),
+            ..Default::default()
+        };
+        assert_eq!(persist::<RegisterPeer>(&client(&mesh, "admin"), &request).version, 1);
+        mesh.stop().unwrap();
+    }
+}
