@@ -12,7 +12,7 @@ use api_client::{
 
 use crate::{
     failure::{DetachNote, Failure},
-    output::{Format, Look},
+    output::{Format, Look, clean},
     streams::Streams,
 };
 
@@ -89,10 +89,10 @@ impl<'a> App<'a> {
         self.streams.out.write_all(text.as_bytes())
     }
 
-    /// A note for people: only where standard error is a terminal.
+    /// A note for people on one line: only where standard error is a terminal.
     pub fn tell(&mut self, text: &str) {
         if self.streams.err_is_terminal {
-            self.streams.note(text);
+            self.streams.note(&clean(text));
         }
     }
 }

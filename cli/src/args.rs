@@ -54,7 +54,7 @@ pub struct Global {
     #[arg(long, global = true, value_name = "FILE")]
     key: Option<PathBuf>,
     /// Limit of each request, retries included, such as 20s [default: 10s]
-    #[arg(long, global = true, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
     request_timeout: Option<Duration>,
     /// Protocol: auto, h3 or h2 [default: auto]
     #[arg(long, global = true, value_name = "NAME")]
@@ -121,9 +121,27 @@ pub fn format(global: &Global, environment: &Environment) -> Result<Sourced<Form
 
 /// Parses a duration such as `20s` or `1m30s`, above 0.
 pub fn duration(text: &str) -> Result<Duration, String> {
+    if text
+        .trim()
+        .strip_prefix('-')
+        .is_some_and(|rest| api_client::duration::parse(rest).is_ok())
+    {
+        return Err("a duration cannot be below 0; give at least 1ms".to_owned());
+    }
     match api_client::duration::parse(text) {
         Ok(Duration::ZERO) => Err("give at least 1ms".to_owned()),
         Ok(duration) => Ok(duration),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Text for the audit trail, on one line: it is shown on terminals for as long as the mesh exists.
+pub fn words(text: &str) -> Result<String, String> {
+    match text.chars().find(|character| character.is_control()) {
+        Some(character) => Err(format!(
+            "it holds the control character U+{:04X}; write it on one line, without tabs and escape sequences",
+            u32::from(character)
+        )),
+        None => Ok(text.to_owned()),
     }
 }

@@ -123,10 +123,23 @@ pub fn usage(streams: &mut Streams, error: &clap::Error, json: bool) -> u8 {
     let rendered = error.render();
     let to_stdout = !error.use_stderr();
     let colour = if to_stdout { streams.colour } else { streams.err_colour };
-    let text = if colour {
+    let plain = rendered.to_string();
+    // It repeats what was typed, or what a script was made to type.
+    let text = if plain
+        .chars()
+        .any(|character| character != '\n' && output::is_unsafe(character))
+    {
+        plain
+            .split_inclusive('\n')
+            .map(|line| match line.strip_suffix('\n') {
+                Some(line) => format!("{}\n", output::clean(line)),
+                None => output::clean(line).into_owned(),
+            })
+            .collect()
+    } else if colour {
         rendered.ansi().to_string()
     } else {
-        rendered.to_string()
+        plain
     };
     if to_stdout {
         let written = write!(streams.out, "{text}").and_then(|()| streams.flush());

@@ -10,7 +10,7 @@ use proto::v1::{AuditRecord, ListAuditRecordsResponse, ListOperationsResponse, L
 use crate::{
     app::App,
     failure::Failure,
-    output::{Format, Show, json, table},
+    output::{Format, Show, clean, json, table},
 };
 
 /// The largest page that the server gives.
@@ -75,7 +75,7 @@ where
             let shown = response.items().len();
             app.streams.note(&format!(
                 "note: {shown} items shown, there are more: continue with --cursor {}",
-                response.next_cursor()
+                clean(response.next_cursor())
             ));
         }
         return Ok(());
@@ -84,7 +84,7 @@ where
     let mut cursor = page.cursor.clone();
     let mut header = true;
     loop {
-        let response = fetch(left.min(PAGE_MAX), std::mem::take(&mut cursor)).await?.message;
+        let response = fetch(left.min(PAGE_MAX), cursor.clone()).await?.message;
         let items = response.items();
         // A page may be empty and still not be the last: the server looks at a bounded number of records for each.
         let last = response.next_cursor().is_empty();
@@ -93,10 +93,18 @@ where
             header = false;
         }
         left = left.saturating_sub(u32::try_from(items.len()).unwrap_or(u32::MAX));
-        response.next_cursor().clone_into(&mut cursor);
         if last {
             return Ok(());
         }
+        if items.is_empty() && response.next_cursor() == cursor {
+            // It would answer the same for ever.
+            return Err(Failure::found(
+                "internal",
+                "the listing does not go on: an empty page leads back to itself",
+                "ask another node with --endpoints",
+            ));
+        }
+        response.next_cursor().clone_into(&mut cursor);
         if left == 0 {
             app.tell(&format!("there are more: continue with --cursor {cursor}"));
             return Ok(());
@@ -111,7 +119,7 @@ fn write<T: Show>(app: &mut App<'_>, items: &[T], header: bool) -> Result<(), Fa
     match app.format() {
         Format::Name => {
             for item in items {
-                app.line(&crate::output::clean(&item.name()))?;
+                app.line(&clean(&item.name()))?;
             }
         }
         Format::Jsonl => {
@@ -150,7 +158,7 @@ pub fn one<T: Show>(app: &mut App<'_>, item: &T) -> Result<(), Failure> {
         Format::Json => json::pretty(item)?,
         Format::Jsonl => json::line(item)?,
         Format::Yaml => json::yaml(item)?,
-        Format::Name => format!("{}\n", crate::output::clean(&item.name())),
+        Format::Name => format!("{}\n", clean(&item.name())),
         Format::Table | Format::Wide => {
             let mut lines = item.details(look);
             if !look.wide {

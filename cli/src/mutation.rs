@@ -21,10 +21,10 @@ pub struct MutationArgs {
     #[arg(long)]
     pub dry_run: bool,
     /// Why, for the audit trail
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = crate::args::words)]
     pub reason: String,
     /// Change ticket, for the audit trail
-    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true, value_parser = crate::args::words)]
     pub ticket: String,
     /// Only if the record's ETag is still this
     #[arg(long, value_name = "ETAG", default_value = "", hide_default_value = true)]

@@ -73,18 +73,27 @@ pub trait Show: prost::Message + prost::Name {
     fn details(&self, look: Look) -> Vec<(&'static str, table::Text)>;
 }
 
-/// Text of the mesh as it may be shown on a terminal: control characters, which could move the cursor or recolour,
-/// are written as escapes.
+/// True for characters that a terminal acts on instead of showing them: control characters, which could move the
+/// cursor or recolour, and those that turn the direction of text, which could make it read as something else.
+pub fn is_unsafe(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+}
+
+/// Text of the mesh as it may be shown on a terminal: what [`is_unsafe`] is written as escapes.
 pub fn clean(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(char::is_control) {
+    if !text.chars().any(is_unsafe) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 8);
     for character in text.chars() {
-        if character.is_control() {
-            out.extend(character.escape_default());
-        } else {
-            out.push(character);
+        match character {
+            '\t' | '\r' | '\n' => out.extend(character.escape_default()),
+            _ if is_unsafe(character) => out.extend(character.escape_unicode()),
+            _ => out.push(character),
         }
     }
     Cow::Owned(out)
@@ -104,5 +113,30 @@ pub fn word(name: &str) -> String {
         "-".to_owned()
     } else {
         name.to_ascii_lowercase().replace('_', " ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_act_on_is_escaped() {
+        for (text, shown) in [
+            ("plain, grün, 日本", "plain, grün, 日本"),
+            ("a\tb\nc\u{1b}[2J", "a\\tb\\nc\\u{1b}[2J"),
+            ("\u{7f}\u{9b}31m", "\\u{7f}\\u{9b}31m"),
+            (
+                "\u{202e}drawkcab\u{2066}\u{200f}\u{61c}",
+                "\\u{202e}drawkcab\\u{2066}\\u{200f}\\u{61c}",
+            ),
+        ] {
+            assert_eq!(clean(text), shown);
+            assert_eq!(clean(&clean(text)), shown, "clean stays clean");
+        }
+        let turning = [
+            '\u{200e}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{2067}', '\u{2068}', '\u{2069}',
+        ];
+        assert!(turning.into_iter().all(is_unsafe));
     }
 }

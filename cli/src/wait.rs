@@ -27,7 +27,7 @@ pub struct WaitArgs {
     #[arg(long)]
     pub wait: bool,
     /// How long to wait, such as 20s; the operation goes on after that
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = crate::args::duration, requires = "wait")]
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = crate::args::duration, allow_hyphen_values = true, requires = "wait")]
     pub timeout: Duration,
 }
 

@@ -5,9 +5,13 @@
 //! whose readable form differs from its canonical bytes; a checkpoint whose signature, signer or hash is wrong; and,
 //! against a checkpoint that was exported earlier, a trail that was cut off or rewritten as a whole.
 //!
+//! Every field is compared, the line for people and the changed records too, as this program words them: verify with
+//! the mesh's own version of it.
+//!
 //! It cannot see what a quorum of nodes rewrote after the last checkpoint that the caller holds a copy of.
 
 mod chain;
+mod shown;
 mod signature;
 
 use std::collections::BTreeMap;

@@ -22,13 +22,15 @@ use crate::{
 
 mod attempt;
 mod call;
+mod outcome;
 mod route;
 
 /// Speaks to a mesh. Cheap to clone; clones share connections and what was learnt about the leader.
 ///
 /// Any node will do as an endpoint. A call tries the endpoints in order until one answers, follows the leader where
 /// only the leader will do, and repeats what failed on the way, within its deadline. Mutations carry one idempotency
-/// key through all of it, so that none is applied twice.
+/// key through all of it, so that none is applied twice. Changes of the cluster itself (removing a node, handing over
+/// leadership) have no key: once one may have been carried out it is not asked again, and the error says so.
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
@@ -66,7 +68,8 @@ pub struct CallOptions {
     /// The whole call's limit, retries included; the client's where absent. A mutation never takes longer than
     /// [`Client::MUTATION_TIMEOUT_MAX`], so that its idempotency key outlives it.
     pub timeout: Option<Duration>,
-    /// One request's limit within the call; the client's where absent.
+    /// One request's limit within the call. Where absent it is the client's, or for a change without an idempotency
+    /// key, which is not asked twice, the whole call's.
     pub attempt_timeout: Option<Duration>,
     /// How fresh a read must be; the client's where absent.
     pub consistency: Option<Consistency>,

@@ -24,6 +24,7 @@ struct Inner {
     status: Code,
     attempts: Vec<Attempt>,
     remote: bool,
+    replayed: bool,
     outcome_unknown: bool,
     idempotency_key: String,
 }
@@ -44,6 +45,7 @@ impl Inner {
             status,
             attempts: Vec::new(),
             remote,
+            replayed: false,
             outcome_unknown: false,
             idempotency_key: String::new(),
         }
@@ -101,7 +103,12 @@ impl Error {
                 message => message.to_owned(),
             };
         }
-        Self(Box::new(Inner::new(problem, status.code(), remote)))
+        let mut inner = Inner::new(problem, status.code(), remote);
+        inner.replayed = status
+            .metadata()
+            .get("mesh-replayed")
+            .is_some_and(|value| value == "true");
+        Self(Box::new(inner))
     }
 
     /// The stable code: `etag_mismatch`, `peer_draining`, `unavailable` …
@@ -144,13 +151,22 @@ impl Error {
         self.0.remote
     }
 
+    /// True where this is the stored answer of an earlier attempt with the same idempotency key.
+    pub fn replayed(&self) -> bool {
+        self.0.replayed
+    }
+
     /// True where a mutation was sent and it is not known whether it was applied. Repeating it with the same
-    /// [`idempotency_key`](Self::idempotency_key) finds out.
+    /// [`idempotency_key`](Self::idempotency_key) finds out; where there is none, only looking does.
+    ///
+    /// This is about all attempts of the call: a refusal that was decided before the mutation was looked at
+    /// (`unauthenticated`, `rate_limited` …) says nothing about an attempt before it whose answer was lost.
     pub fn outcome_unknown(&self) -> bool {
         self.0.outcome_unknown
     }
 
-    /// The idempotency key that the failed mutation carried; empty for reads.
+    /// The idempotency key that the failed mutation carried; empty for reads, and for changes that the mesh keeps no
+    /// key of.
     pub fn idempotency_key(&self) -> &str {
         &self.0.idempotency_key
     }
@@ -175,13 +191,24 @@ impl Error {
         self
     }
 
-    /// Notes what is known of the mutation's outcome, and what the caller can do where that is nothing.
-    pub(crate) fn with_outcome(mut self, unknown: bool, key: &str) -> Self {
+    /// Notes what is known of the mutation's outcome, and what the caller can do where that is nothing. `itself` is
+    /// true where this very error leaves it open: then a hint of the server's own says which it is.
+    pub(crate) fn with_outcome(mut self, unknown: bool, itself: bool, key: &str) -> Self {
         key.clone_into(&mut self.0.idempotency_key);
         self.0.outcome_unknown = unknown;
-        if unknown && self.0.problem.hint.is_empty() {
-            self.0.problem.hint =
-                format!("it may have been applied: repeat it with --idempotency-key {key} to find out, within 60s");
+        if !unknown {
+            return self;
+        }
+        let find_out = if key.is_empty() {
+            "see `mesh status` for who leads and which nodes are members before you ask again".to_owned()
+        } else {
+            format!("repeat it with --idempotency-key {key} to find out, within 60s")
+        };
+        let hint = &mut self.0.problem.hint;
+        if hint.is_empty() {
+            *hint = format!("it may have been applied: {find_out}");
+        } else if !itself {
+            hint.push_str(&format!("; an earlier attempt may have been applied: {find_out}"));
         }
         self
     }

@@ -38,7 +38,7 @@ pub struct Meta {
     pub dry_run: bool,
     /// The endpoint that answered.
     pub endpoint: String,
-    /// The idempotency key that the call carried; empty for reads.
+    /// The idempotency key that the call carried; empty for reads, and for changes that the mesh keeps no key of.
     pub idempotency_key: String,
     /// How many requests it took, redirects and retries included.
     pub attempts: u32,

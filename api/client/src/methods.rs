@@ -12,7 +12,8 @@ pub trait Method {
     type Response: prost::Message + Default + Send + Sync + 'static;
     /// `/package.Service/Method`
     const PATH: &'static str;
-    /// True where the call changes replicated state, so that only the leader serves it and it carries an idempotency key.
+    /// True where the call changes replicated state, so that only the leader serves it. Without a [`key`](Self::key) it
+    /// is not repeated once it may have been carried out.
     const MUTATION: bool;
     /// The request's own idempotency key, where the message has a field for it.
     fn key(request: &mut Self::Request) -> Option<&mut String>;

@@ -69,6 +69,27 @@ pub(crate) fn agree<'a>(
     }
 }
 
+/// Reason or ticket: as [`agree`], and without control characters. The audit trail shows it for ever, to terminals
+/// and logs that would act on them.
+///
+/// # Errors
+/// `invalid_argument`: header and body disagree, or there is a control character.
+pub(crate) fn words<'a>(
+    headers: &'a HeaderMap,
+    name: &'static str,
+    field: &str,
+    body: &'a str,
+) -> Result<Cow<'a, str>, Error> {
+    let words = agree(headers, name, field, body)?;
+    match words.chars().find(|character| character.is_control()) {
+        None => Ok(words),
+        Some(character) => {
+            let detail = format!("{field}: it holds the control character U+{:04X}", u32::from(character));
+            Err(Error::invalid(field, detail).hint("write it on one line, without tabs and escape sequences"))
+        }
+    }
+}
+
 /// Whether a dry run is asked for, by header or body.
 ///
 /// # Errors
@@ -222,7 +243,12 @@ mod tests {
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs
             .iter()
-            .map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()))
+            .map(|(name, value)| {
+                (
+                    http::HeaderName::from_static(name),
+                    HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+                )
+            })
             .collect()
     }
 
@@ -239,6 +265,27 @@ mod tests {
         assert!(dry_run(&headers(&[(DRY_RUN, "true")]), false).unwrap());
         assert!(dry_run(&headers(&[(DRY_RUN, "false")]), true).is_err());
         assert!(dry_run(&headers(&[(DRY_RUN, "maybe")]), true).is_err());
+    }
+
+    #[test]
+    fn words_have_no_control_characters() {
+        let none = HeaderMap::new();
+        for good in ["", "why", "grün, 日本 \u{a0}", "a\"b\\n"] {
+            assert_eq!(words(&none, REASON, "reason", good).unwrap(), good);
+        }
+        for code in (0..0x20).chain(0x7f..=0x9f) {
+            let bad = format!("a{}b", char::from_u32(code).unwrap());
+            let error = words(&none, TICKET, "ticket", &bad).unwrap_err();
+            assert_eq!(
+                (error.name(), error.problem().field.as_str()),
+                ("invalid_argument", "ticket")
+            );
+            assert!(error.problem().detail.contains(&format!("U+{code:04X}")) && !error.problem().hint.is_empty());
+        }
+        // HTTP lets tabs and C1 characters (as UTF-8) through.
+        for bad in ["a\tb", "a\u{9b}31mb"] {
+            words(&headers(&[(REASON, bad)]), REASON, "reason", "").unwrap_err();
+        }
     }
 
     #[test]

@@ -270,8 +270,8 @@ impl Options {
             ));
         }
         Ok(Self {
-            reason: headers::agree(headers, REASON, "reason", &self.reason)?.into_owned(),
-            ticket: headers::agree(headers, TICKET, "ticket", &self.ticket)?.into_owned(),
+            reason: headers::words(headers, REASON, "reason", &self.reason)?.into_owned(),
+            ticket: headers::words(headers, TICKET, "ticket", &self.ticket)?.into_owned(),
             dry_run: headers::dry_run(headers, self.dry_run)?,
             if_match: if given.is_empty() { body } else { given }.to_owned(),
             idempotency_key: headers::agree(headers, IDEMPOTENCY_KEY, "idempotencyKey", &self.idempotency_key)?

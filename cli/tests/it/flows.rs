@@ -413,6 +413,124 @@ async fn a_closed_pipe_is_quiet() {
 }
 
 #[tokio::test]
+async fn control_characters_are_not_sent() {
+    let node = Fake::default();
+    node.says("CordonPeer", [Reply::at(&peer(Status::Cordoned), 9)]);
+    for code in (1..0x20).chain(0x7f..=0x9f) {
+        let bad = char::from_u32(code).unwrap();
+        if bad.is_whitespace() {
+            continue;
+        }
+        for (flag, json) in [("--reason", ""), ("--ticket", ""), ("--reason", " -o json")] {
+            let ran = mesh(&node, &format!("peers cordon p1 {flag}=a{bad}b{json}")).await;
+            assert_eq!(ran.exit, 2, "U+{code:04X}");
+            assert!(
+                ran.err.contains(&format!("control character U+{code:04X}")),
+                "{}",
+                ran.err
+            );
+            assert!(!ran.err.contains(bad), "{:?}", ran.err);
+        }
+    }
+    assert!(node.asked().is_empty());
+    assert_eq!(mesh(&node, "peers cordon p1 --reason=grün,日本").await.exit, 0);
+}
+
+/// Whatever the server says, no character of it makes the terminal do anything.
+#[tokio::test]
+async fn what_a_server_says_is_shown_and_not_obeyed() {
+    let evil = "x\u{1b}[2J\u{7}\u{7f}\u{9b}31m\u{202e}\u{2066}\u{200f}\u{61c}y";
+    let node = Fake::default();
+    let mut listed = records::peers().remove(0);
+    listed.role = evil.into();
+    listed.id = evil.into();
+    listed.labels.insert(evil.into(), evil.into());
+    let page = ListPeersResponse {
+        items: vec![listed.clone()],
+        next_cursor: evil.into(),
+        ..Default::default()
+    };
+    let mut running = operation(2, State::Failed);
+    (running.target, running.detail) = (evil.into(), evil.into());
+    let problem = Problem {
+        code: evil.into(),
+        detail: evil.into(),
+        hint: evil.into(),
+        request_id: evil.into(),
+        current_etag: evil.into(),
+        ..Problem::default()
+    };
+    node.says("ListPeers", [Reply::ok(&page)]);
+    node.says("GetPeer", [Reply::ok(&listed)]);
+    node.says("GetOperation", [Reply::ok(&running)]);
+    node.says("CordonPeer", [Reply::Problem(Code::FailedPrecondition, problem)]);
+    for line in [
+        "peers list --limit 1",
+        "peers list",
+        "peers get p1",
+        "operations watch op1",
+        "operations get op1",
+        "peers cordon p1",
+    ] {
+        for format in ["table", "wide", "json", "jsonl", "yaml", "name"] {
+            // Without an end where all pages are followed.
+            if line == "peers list" && !matches!(format, "json" | "yaml") {
+                continue;
+            }
+            let ran = mesh(&node, &format!("{line} -o {format}")).await;
+            let said = format!("{}{}", ran.out, ran.err);
+            assert!(!said.is_empty());
+            // YAML escapes control characters; direction is left to whoever reads it.
+            let acts = |character: &char| match format {
+                "yaml" => character.is_control(),
+                _ => meshkit_cli::output::is_unsafe(*character),
+            };
+            let found: Vec<char> = said.chars().filter(|c| *c != '\n').filter(acts).collect();
+            assert!(found.is_empty(), "{line} -o {format}: {found:?} in {said:?}");
+        }
+    }
+    let ran = mesh(&node, "peers get p1 -o json").await;
+    let read: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((&read["role"], &read["labels"][evil]), (&evil.into(), &evil.into()));
+}
+
+#[tokio::test]
+async fn empty_pages_are_followed_to_their_end_and_never_in_a_circle() {
+    let page = |next: &str, items| {
+        Reply::ok(&proto::v1::ListAuditRecordsResponse {
+            items,
+            next_cursor: next.into(),
+            ..Default::default()
+        })
+    };
+    let node = Fake::default();
+    let last = records::audit();
+    let count = last.len();
+    node.says(
+        "ListAuditRecords",
+        [
+            page("c1", vec![]),
+            page("c2", vec![]),
+            page("c3", vec![]),
+            page("", last),
+        ],
+    );
+    let ran = mesh(&node, "audit list --actor nobody -o name").await;
+    assert_eq!((ran.exit, ran.out.lines().count(), node.asked().len()), (0, count, 4));
+
+    let node = Fake::default();
+    node.says("ListAuditRecords", [page("c1", vec![]), page("", vec![])]);
+    let ran = mesh(&node, "audit list --actor nobody").await;
+    assert_eq!((ran.exit, ran.out.as_str(), ran.err.as_str()), (0, "", ""));
+
+    let node = Fake::default();
+    node.says("ListAuditRecords", [page("c1", vec![])]);
+    let ran = mesh(&node, "audit list --actor nobody").await;
+    assert_eq!((ran.exit, node.asked().len()), (3, 2), "{}", ran.err);
+    assert!(ran.err.contains("leads back to itself"), "{}", ran.err);
+}
+
+#[tokio::test]
 async fn no_argument_panics() {
     let lines = [
         "",
@@ -436,6 +554,10 @@ async fn no_argument_panics() {
         "peers label p1 a=1 a-",
         "peers drain p1 --yes --wait --timeout 20",
         "peers drain p1 --yes --wait --timeout 0s",
+        "peers drain p1 --yes --wait --timeout -5s",
+        "peers drain p1 --yes --wait --timeout 99999999999999999999d",
+        "operations watch op1 --timeout -5s",
+        "--request-timeout -5s status",
         "peers drain p1 --yes --timeout 5s",
         "completions tcl",
         "audit list --outcome maybe",

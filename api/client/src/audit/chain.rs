@@ -1,7 +1,9 @@
 //! The hash chain, link by link.
 
-use proto::v1::{AuditRecord, audit_record};
-use statemachine::{Hash, Outcome, Position, Unit, audit};
+use proto::v1::AuditRecord;
+use statemachine::{Hash, Position, Unit, audit};
+
+use super::shown;
 
 /// The chain as far as it was seen.
 #[derive(Default)]
@@ -47,7 +49,9 @@ impl Chain {
             Unit::decode(&record.canonical).map_err(|error| format!("its canonical bytes do not decode: {error}"))?;
         let previous = Hash::parse(&record.previous_hash).ok_or("its `previousHash` is not a hash")?;
         self.follows(&unit, record, previous)?;
-        agrees(&unit, record)?;
+        if let Some(field) = shown::difference(&unit, record) {
+            return Err(format!("its `{field}` is not what its canonical bytes say"));
+        }
         let hash = audit::extend(previous, &record.canonical);
         if hash.to_string() != record.hash {
             return Err(format!("its bytes hash to {hash}, it claims {}", record.hash));
@@ -87,31 +91,5 @@ impl Chain {
             None => {}
         }
         Ok(())
-    }
-}
-
-/// The readable form must say what the hashed bytes say.
-fn agrees(unit: &Unit, record: &AuditRecord) -> Result<(), String> {
-    let outcome = match &unit.outcome {
-        Outcome::Applied { .. } => audit_record::Outcome::Applied,
-        Outcome::Rejected(_) => audit_record::Outcome::Rejected,
-        Outcome::Replayed { .. } => audit_record::Outcome::Replayed,
-    };
-    let differs = [
-        ("revision", record.revision != unit.position.revision.0),
-        ("timeline", record.timeline != unit.position.timeline.to_string()),
-        ("actor", record.actor != unit.origin.actor),
-        ("action", record.action != unit.action),
-        ("target", record.target != unit.target),
-        ("outcome", record.outcome() != outcome),
-        ("reason", record.reason != unit.origin.reason),
-        ("ticket", record.ticket != unit.origin.ticket),
-        ("requestId", record.request_id != unit.origin.request_id),
-        ("transport", record.transport != unit.origin.transport),
-        ("meshTimeMs", record.mesh_time_ms != unit.stamp.mesh_time_ms),
-    ];
-    match differs.iter().find(|(_, differs)| *differs) {
-        Some((field, _)) => Err(format!("its `{field}` is not what its canonical bytes say")),
-        None => Ok(()),
     }
 }

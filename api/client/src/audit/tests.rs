@@ -4,11 +4,13 @@ use aws_lc_rs::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair},
 };
-use proto::v1::{AuditCheckpoint, AuditRecord, audit_record};
+use proto::v1::{AuditCheckpoint, AuditRecord};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use statemachine::{Hash, MeshId, Origin, Outcome, Position, Revision, Stamp, TimelineId, Unit, audit};
 
-use super::{Report, Result, Signers, Verification};
+use super::{Report, Result, Signers, Verification, shown};
+
+mod fields;
 
 fn ok<T, E: std::fmt::Debug>(result: std::result::Result<T, E>) -> T {
     result.unwrap_or_else(|error| panic!("{error:?}"))
@@ -93,18 +95,10 @@ fn trail(length: u64) -> Vec<AuditRecord> {
             let canonical = unit.encode();
             let hash = audit::extend(previous, &canonical);
             let record = AuditRecord {
-                revision,
-                timeline: timeline.to_string(),
-                actor: "alice".into(),
-                action: "peers.cordon".into(),
-                target: "peer/p1".into(),
-                reason: "why".into(),
-                outcome: audit_record::Outcome::Applied.into(),
-                mesh_time_ms: revision,
                 hash: hash.to_string(),
                 previous_hash: previous.to_string(),
                 canonical,
-                ..AuditRecord::default()
+                ..shown::of(&unit)
             };
             (previous, parent) = (hash, position);
             record

@@ -34,7 +34,7 @@ pub(super) async fn send<M: Method>(
         .get(endpoint, connect_by)
         .await
         .map_err(Failed::NotConnected)?;
-    let request = prepare::<M>(shared, request, key, options, deadline);
+    let request = prepare::<M>(shared, request, options, deadline);
     let mut grpc =
         Grpc::with_origin(connection.clone(), connection.origin.clone()).max_decoding_message_size(RESPONSE_BYTES_MAX);
     let unary = async {
@@ -83,7 +83,6 @@ pub(super) async fn send<M: Method>(
 fn prepare<M: Method>(
     shared: &Shared,
     message: &M::Request,
-    key: &str,
     options: &CallOptions,
     deadline: Instant,
 ) -> Request<M::Request> {
@@ -97,13 +96,6 @@ fn prepare<M: Method>(
     let consistency = options.consistency.unwrap_or(shared.consistency);
     if consistency != Consistency::Default && !M::MUTATION {
         metadata.insert("mesh-consistency", MetadataValue::from_static(consistency.as_str()));
-    }
-    // Requests without a field of their own carry the key beside them.
-    if M::MUTATION
-        && M::key(&mut message.clone()).is_none()
-        && let Ok(value) = MetadataValue::try_from(key)
-    {
-        metadata.insert("idempotency-key", value);
     }
     request
 }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{
     Client, Shared,
     attempt::{self, Failed},
+    outcome::{Verdict, verdict},
     route::{Next, ROUNDS_MAX, Route},
 };
 use crate::{Answer, CallOptions, Endpoint, Error, Method, Result, rng};
@@ -18,6 +19,7 @@ pub(super) struct Call<'a, M: Method> {
     shared: &'a Shared,
     request: M::Request,
     options: CallOptions,
+    /// The idempotency key; empty for reads, and for changes that the mesh keeps no key of.
     key: String,
     timeout: Duration,
     deadline: Instant,
@@ -27,6 +29,8 @@ pub(super) struct Call<'a, M: Method> {
     last: Option<Error>,
     /// True once a mutation was sent and its outcome is not known.
     unknown: bool,
+    /// True where the last failure itself leaves the outcome open, rather than one before it.
+    last_open: bool,
     reloaded: bool,
     /// True where the key is a ULID that this call made.
     minted: bool,
@@ -40,15 +44,12 @@ impl<'a, M: Method> Call<'a, M> {
         let mut minted = false;
         if M::MUTATION {
             timeout = timeout.min(Client::MUTATION_TIMEOUT_MAX);
-            match M::key(&mut request) {
-                Some(field) => {
-                    if field.is_empty() {
-                        minted = true;
-                        *field = rng::ulid(shared.entropy.as_ref());
-                    }
-                    key.clone_from(field);
+            if let Some(field) = M::key(&mut request) {
+                if field.is_empty() {
+                    minted = true;
+                    *field = rng::ulid(shared.entropy.as_ref());
                 }
-                None => key = rng::ulid(shared.entropy.as_ref()),
+                key.clone_from(field);
             }
         }
         if timeout.is_zero() {
@@ -68,6 +69,7 @@ impl<'a, M: Method> Call<'a, M> {
             attempts: 0,
             last: None,
             unknown: false,
+            last_open: false,
             reloaded: false,
             minted,
             options,
@@ -82,7 +84,12 @@ impl<'a, M: Method> Call<'a, M> {
             .unwrap_or_else(|| self.shared.start(M::MUTATION));
         loop {
             self.attempts += 1;
-            let limit = self.options.attempt_timeout.unwrap_or(self.shared.attempt_timeout);
+            let patience = if self.once_only() {
+                self.timeout
+            } else {
+                self.shared.attempt_timeout
+            };
+            let limit = self.options.attempt_timeout.unwrap_or(patience);
             let by = self.deadline.min(Instant::now() + limit);
             let sent = attempt::send::<M>(self.shared, &endpoint, &self.request, &self.key, &self.options, by).await;
             let next = match sent {
@@ -108,6 +115,12 @@ impl<'a, M: Method> Call<'a, M> {
         }
     }
 
+    /// A change without an idempotency key: asked again after it may have been carried out, it could be carried out
+    /// twice.
+    fn once_only(&self) -> bool {
+        M::MUTATION && self.key.is_empty()
+    }
+
     /// What to do next.
     fn after_failure(&mut self, endpoint: &Endpoint, failed: Failed) -> Next {
         self.shared.failed(endpoint);
@@ -115,7 +128,19 @@ impl<'a, M: Method> Call<'a, M> {
         match failed {
             Failed::NotConnected(error) => self.route.not_connected(endpoint, error, entropy),
             Failed::Refused { error, broke } => {
-                self.unknown = M::MUTATION && (self.unknown || broke || may_have_applied(&error));
+                let said = verdict(&error, broke);
+                self.last_open = said == Verdict::Open;
+                self.unknown = M::MUTATION
+                    && match said {
+                        Verdict::Open => true,
+                        Verdict::Refused => self.unknown,
+                        // Without a key nothing was looked up.
+                        Verdict::Settled => self.unknown && self.once_only(),
+                    };
+                if self.last_open && self.once_only() {
+                    self.last = Some(error);
+                    return Next::Stop;
+                }
                 let redirect = error.code() == "not_leader";
                 if self.stale_token(&error) {
                     return Next::Ask {
@@ -135,10 +160,7 @@ impl<'a, M: Method> Call<'a, M> {
                 if (redirect && pinned) || (self.options.once && !known) {
                     next = Next::Stop;
                 }
-                if error.code() == "unauthenticated" || (next == Next::Stop && !redirect) {
-                    // A definite refusal: had an earlier attempt been applied, its key would have answered that.
-                    self.unknown = self.unknown
-                        && (broke || may_have_applied(&error) || error.code() == "idempotency_key_expired");
+                if error.code() == "unauthenticated" {
                     next = Next::Stop;
                 }
                 self.last = Some(error);
@@ -175,6 +197,8 @@ impl<'a, M: Method> Call<'a, M> {
     /// Nobody could be reached any more; if somebody had answered before, that is said too.
     fn unreachable(&mut self) -> Error {
         let error = Error::cannot_connect(self.route.attempts());
+        // Nothing was sent this time.
+        self.last_open = false;
         self.finish(error)
     }
 
@@ -212,16 +236,11 @@ impl<'a, M: Method> Call<'a, M> {
     }
 
     fn finish(&self, error: Error) -> Error {
-        let error = error.with_outcome(self.unknown, &self.key);
+        let error = error.with_outcome(self.unknown, self.last_open, &self.key);
         match error.code() {
             "not_leader" | "unavailable" => error.or_hint("see `mesh status`: without a quorum nobody leads"),
             "deadline_exceeded" => error.or_hint("try again, with a longer --request-timeout where that helps"),
             _ => error,
         }
     }
-}
-
-/// True where the server's own answer leaves open whether the mutation was applied.
-fn may_have_applied(error: &Error) -> bool {
-    matches!(error.code(), "unavailable" | "deadline_exceeded" | "internal")
 }

@@ -43,8 +43,6 @@ pub(super) struct Route {
     hops: u32,
     backoffs: u32,
     odd: u32,
-    /// True where a redirect may lead to an endpoint without TLS.
-    plaintext: bool,
 }
 
 impl Route {
@@ -57,7 +55,6 @@ impl Route {
             hops: 0,
             backoffs: 0,
             odd: 0,
-            plaintext: endpoints.iter().any(|endpoint| !endpoint.is_tls()),
         }
     }
 
@@ -129,9 +126,11 @@ impl Route {
 
     fn redirected(&mut self, endpoint: &Endpoint, error: &Error, entropy: &dyn Entropy) -> Next {
         self.hops += 1;
-        let leader = error.leader().and_then(|api| Endpoint::parse_any(api).ok());
-        // A redirect must not talk the token out of TLS.
-        let leader = leader.filter(|leader| leader.is_tls() || self.plaintext);
+        // Without TLS only to this machine, and only where the one who says so was asked in the same way: a redirect
+        // must not talk the token out of TLS, whatever other endpoints the context has.
+        let plain = !endpoint.is_tls() && endpoint.is_loopback();
+        let leader = error.leader().and_then(|api| api.parse::<Endpoint>().ok());
+        let leader = leader.filter(|leader| leader.is_tls() || plain);
         match leader {
             Some(leader) if leader != *endpoint => {
                 let delay = if self.hops <= HOPS_AT_ONCE {
@@ -282,6 +281,27 @@ mod tests {
         assert_eq!(asked(next), endpoint(2));
         let next = route.refused(&endpoint(2), &not_leader(""), false, &Fixed);
         assert!(matches!(next, Next::Ask { endpoint: e, delay } if e == endpoint(1) && delay > Duration::ZERO));
+    }
+
+    #[test]
+    fn a_plain_leader_is_followed_only_from_plain_loopback() {
+        let at = |text: &str| Endpoint::parse_any(text).unwrap_or_else(|error| panic!("{error}"));
+        let (tls, plain, far) = (
+            at("https://127.0.0.1:1"),
+            at("http://127.0.0.1:2"),
+            at("http://10.0.0.1:3"),
+        );
+        let follows = |from: &Endpoint, to: &str| {
+            // That some endpoint of the context has no TLS is no leave for the others.
+            let mut route = Route::new(&[tls.clone(), plain.clone(), far.clone()], ROUNDS_MAX);
+            asked(route.refused(from, &not_leader(to), false, &Fixed)) == at(to)
+        };
+        assert!(follows(&plain, "http://127.0.0.1:9"));
+        assert!(follows(&plain, "https://10.0.0.9:9"));
+        assert!(follows(&tls, "https://10.0.0.9:9"));
+        assert!(!follows(&tls, "http://127.0.0.1:9"));
+        assert!(!follows(&far, "http://127.0.0.1:9"));
+        assert!(!follows(&plain, "http://10.0.0.9:9"));
     }
 
     #[test]

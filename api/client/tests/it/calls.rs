@@ -174,7 +174,7 @@ async fn no_leader_for_the_whole_deadline_is_exit_3() {
     let node = Fake::default();
     node.says("CordonPeer", [Reply::not_leader(None)]);
     let client = builder(&[node.serve().await])
-        .timeout(Duration::from_millis(500))
+        .timeout(Duration::from_millis(1_500))
         .build()
         .expect("a client");
     let error = client.cordon_peer(cordon("p1")).await.expect_err("nobody leads");
@@ -209,6 +209,116 @@ async fn a_final_refusal_is_not_retried_and_keeps_its_members() {
         (error.code(), error.detail(), error.exit_code()),
         ("not_found", "no such thing", 1)
     );
+}
+
+/// The first answer is lost; the second is `second`.
+async fn after_a_lost_answer(second: Reply) -> api_client::Error {
+    let node = Fake::default();
+    node.says("CordonPeer", [Reply::Silence, second]);
+    let client = builder(&[node.serve().await])
+        .timeout(Duration::from_millis(900))
+        .attempt_timeout(Duration::from_millis(150))
+        .build()
+        .expect("a client");
+    let error = client.cordon_peer(cordon("p1")).await.expect_err("a refusal");
+    assert!(node.asked().len() >= 2);
+    error
+}
+
+#[tokio::test]
+async fn what_is_decided_before_apply_says_nothing_of_a_lost_answer() {
+    let problem = |code: &str, retryable| Problem {
+        code: code.into(),
+        detail: "because".into(),
+        hint: "do this".into(),
+        retryable,
+        ..Problem::default()
+    };
+    for (code, status, retryable) in [
+        ("unauthenticated", Code::Unauthenticated, false),
+        ("credential_expired", Code::Unauthenticated, false),
+        ("scope_missing", Code::PermissionDenied, false),
+        ("too_large", Code::InvalidArgument, false),
+        ("invalid_argument", Code::InvalidArgument, false),
+        ("confirmation_required", Code::FailedPrecondition, false),
+        ("idempotency_key_expired", Code::FailedPrecondition, false),
+        ("unimplemented", Code::Unimplemented, false),
+        ("rate_limited", Code::ResourceExhausted, true),
+        ("no_space", Code::ResourceExhausted, true),
+        ("not_leader", Code::Unavailable, true),
+    ] {
+        let error = after_a_lost_answer(Reply::Problem(status, problem(code, retryable))).await;
+        assert!(error.outcome_unknown(), "{code}");
+        if retryable && error.code() == "deadline_exceeded" {
+            // The deadline fell into the last of the attempts.
+            continue;
+        }
+        assert_eq!(error.code(), code);
+        let hint = error.hint();
+        assert!(
+            hint.starts_with("do this; an earlier attempt may have been applied"),
+            "{hint}"
+        );
+        assert!(hint.contains(error.idempotency_key()), "{hint}");
+    }
+    for (code, status) in [
+        ("etag_mismatch", Code::Aborted),
+        ("not_found", Code::NotFound),
+        ("peer_draining", Code::FailedPrecondition),
+        ("idempotency_key_reused", Code::FailedPrecondition),
+    ] {
+        let error = after_a_lost_answer(Reply::Problem(status, problem(code, false))).await;
+        assert_eq!((error.code(), error.hint()), (code, "do this"));
+        assert!(!error.outcome_unknown(), "{code}: apply has looked the key up");
+    }
+}
+
+#[tokio::test]
+async fn a_change_without_a_key_is_not_asked_twice() {
+    use proto::v1::{RemoveMemberRequest, TransferLeadershipRequest};
+    let (follower, leader) = (Fake::default(), Fake::default());
+    let there = leader.serve().await;
+    follower.says(
+        "TransferLeadership",
+        [Reply::not_leader(Some(&format!("http://{there}")))],
+    );
+    leader.says(
+        "TransferLeadership",
+        [
+            Reply::Bare(Code::Unavailable, "connection reset"),
+            Reply::ok(&Status::default()),
+        ],
+    );
+    leader.says("RemoveMember", [Reply::Silence]);
+    let client = client(&[follower.serve().await, there]);
+    let error = client
+        .transfer_leadership(TransferLeadershipRequest::default())
+        .await
+        .expect_err("the connection broke");
+    assert_eq!(
+        (follower.asked().len(), leader.asked().len()),
+        (1, 1),
+        "redirected once, not asked again"
+    );
+    assert!(error.outcome_unknown() && error.idempotency_key().is_empty(), "{error}");
+    assert!(
+        error.hint().contains("may have been applied") && error.hint().contains("mesh status"),
+        "{error}"
+    );
+    assert!(!leader.asked()[0].metadata.contains_key("idempotency-key"));
+
+    let options = CallOptions {
+        only: Some(endpoint(there)),
+        timeout: Some(Duration::from_secs(2)),
+        attempt_timeout: Some(Duration::from_millis(200)),
+        ..CallOptions::default()
+    };
+    let error = client
+        .call::<api_client::methods::RemoveMember>(RemoveMemberRequest::default(), options)
+        .await
+        .expect_err("silence");
+    assert_eq!((error.code(), error.outcome_unknown()), ("deadline_exceeded", true));
+    assert_eq!(leader.asked().len(), 2);
 }
 
 #[tokio::test]

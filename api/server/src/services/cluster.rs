@@ -80,8 +80,8 @@ impl Api {
         if headers.contains_key(http::header::IF_MATCH) {
             return Err(Error::invalid("if-match", "members have no ETag"));
         }
-        let reason = crate::headers::agree(headers, crate::headers::REASON, "reason", reason)?;
-        let ticket = crate::headers::agree(headers, crate::headers::TICKET, "ticket", ticket)?;
+        let reason = crate::headers::words(headers, crate::headers::REASON, "reason", reason)?;
+        let ticket = crate::headers::words(headers, crate::headers::TICKET, "ticket", ticket)?;
         for (field, text, limit) in [
             ("reason", &reason, Origin::REASON_BYTES_MAX),
             ("ticket", &ticket, Origin::TICKET_BYTES_MAX),

@@ -133,11 +133,10 @@ fn show(app: &mut App<'_>, report: &Report) -> Result<(), Failure> {
         exported_matched: report.exported_matched,
         exported_pruned: report.exported_pruned,
     };
-    let unshowable = |error: String| Failure::found("internal", error, "");
     let text = match app.format() {
-        Format::Json => serde_json::to_string_pretty(&document).map_err(|error| unshowable(error.to_string()))? + "\n",
-        Format::Jsonl => serde_json::to_string(&document).map_err(|error| unshowable(error.to_string()))? + "\n",
-        Format::Yaml => serde_saphyr::to_string(&document).map_err(|error| unshowable(error.to_string()))?,
+        Format::Json => json::document(&document)?,
+        Format::Jsonl => json::document_line(&document)?,
+        Format::Yaml => json::document_yaml(&document)?,
         Format::Name => format!("audit/{}\n", report.last_revision),
         Format::Table | Format::Wide => people(app, report),
     };

@@ -1,12 +1,12 @@
 //! `mesh context show`
 
 use api_client::{Context, context::Credential};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::{
     app::App,
     failure::Failure,
-    output::{Format, table},
+    output::{Format, clean, json, table},
 };
 
 /// How much to show.
@@ -27,14 +27,11 @@ struct Setting {
 pub fn run(app: &mut App<'_>, args: &Args) -> Result<(), Failure> {
     let context = app.context()?;
     let settings = settings(app, &context);
-    let unshowable = |error: String| Failure::found("internal", error, "");
     let text = match app.format() {
-        Format::Json => {
-            serde_json::to_string_pretty(&document(&settings, args)).map_err(|e| unshowable(e.to_string()))? + "\n"
-        }
-        Format::Jsonl => document(&settings, args).to_string() + "\n",
-        Format::Yaml => serde_saphyr::to_string(&document(&settings, args)).map_err(|e| unshowable(e.to_string()))?,
-        Format::Name => format!("context/{}\n", plain(&settings[0].value)),
+        Format::Json => json::document(&document(&settings, args))?,
+        Format::Jsonl => json::document_line(&document(&settings, args))?,
+        Format::Yaml => json::document_yaml(&document(&settings, args))?,
+        Format::Name => format!("context/{}\n", clean(&plain(&settings[0].value))),
         Format::Table | Format::Wide => rows(&settings, args, app.streams.colour),
     };
     Ok(app.text(&text)?)
@@ -53,11 +50,11 @@ fn settings(app: &App<'_>, context: &Context) -> Vec<Setting> {
     let (file, endpoints, ca) = (context.file(), context.endpoints(), context.ca());
     let endpoint_texts: Vec<String> = endpoints.value.iter().map(ToString::to_string).collect();
     let credential = match context.credential() {
-        Credential::None => json!({ "kind": "none" }),
-        Credential::Token(_) => json!({ "kind": "token", "token": "(hidden)" }),
-        Credential::TokenFile(path) => json!({ "kind": "token_file", "path": path.display().to_string() }),
+        Credential::None => serde_json::json!({ "kind": "none" }),
+        Credential::Token(_) => serde_json::json!({ "kind": "token", "token": "(hidden)" }),
+        Credential::TokenFile(path) => serde_json::json!({ "kind": "token_file", "path": path.display().to_string() }),
         Credential::Certificate { cert, key } => {
-            json!({ "kind": "certificate", "cert": cert.display().to_string(), "key": key.display().to_string() })
+            serde_json::json!({ "kind": "certificate", "cert": cert.display().to_string(), "key": key.display().to_string() })
         }
     };
     let format = app.format_sourced();
@@ -83,7 +80,7 @@ fn settings(app: &App<'_>, context: &Context) -> Vec<Setting> {
 fn document(settings: &[Setting], args: &Args) -> Value {
     let members = settings.iter().map(|setting| {
         let value = match args.show_origin {
-            true => json!({ "value": setting.value, "origin": setting.origin }),
+            true => serde_json::json!({ "value": setting.value, "origin": setting.origin }),
             false => setting.value.clone(),
         };
         (setting.name.to_owned(), value)

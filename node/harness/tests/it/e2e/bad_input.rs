@@ -99,6 +99,18 @@ fn malformed_fields_are_named(mesh: &Mesh) {
         ("CordonPeer", json!({ "id": id, "ticket": "t".repeat(129) }), "ticket"),
         (
             "CordonPeer",
+            json!({ "id": id, "reason": "see\u{1b}[2Jthis" }),
+            "reason",
+        ),
+        (
+            "CordonPeer",
+            json!({ "id": id, "reason": "one line\nand another" }),
+            "reason",
+        ),
+        ("CordonPeer", json!({ "id": id, "ticket": "CHG\u{9b}31m" }), "ticket"),
+        ("RemoveMember", json!({ "id": 99, "reason": "a\u{7f}b" }), "reason"),
+        (
+            "CordonPeer",
             json!({ "id": id, "idempotencyKey": "k".repeat(65) }),
             "idempotencyKey",
         ),

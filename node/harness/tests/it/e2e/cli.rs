@@ -4,7 +4,9 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    process::Stdio,
+    io::Write as _,
+    path::PathBuf,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -15,7 +17,7 @@ use serde_json::{Value, json};
 use super::{
     shared::on_one_mesh,
     wire::Wire,
-    world::{SOON, admin, caller, drains_take, finished, leader, register, unique},
+    world::{SOON, admin, caller, client, drains_take, finished, leader, register, unique, wait},
 };
 
 on_one_mesh! {
@@ -36,6 +38,8 @@ on_one_mesh! {
     consent_is_never_assumed,
     exit_1_denied_and_not_found,
     exit_2_usage,
+    durations_that_make_no_sense_are_usage_errors,
+    a_reason_has_no_control_characters,
     exit_3_cannot_connect,
     exit_4_authentication_and_scope,
     exit_5_conflict,
@@ -349,6 +353,183 @@ fn an_interrupted_watch_only_detaches() {
     assert!(goes_on.stdout.contains("\"RUNNING\""), "{goes_on:?}");
 }
 
+/// A command at a terminal: `script` gives it one and types what we write.
+struct Terminal {
+    running: Running,
+    typing: std::io::PipeWriter,
+    shown: PathBuf,
+}
+
+impl Terminal {
+    fn start(mesh: &Mesh, arguments: &str) -> Self {
+        let shown = mesh.scratch().join(unique("shown"));
+        let (keys, typing) = std::io::pipe().unwrap();
+        let line = format!("exec '{}' {arguments}", mesh.programs().path("mesh").display());
+        let mut command = Command::new("script");
+        command
+            .args(["--quiet", "--flush", "--return", "--command", &line, "/dev/null"])
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("SHELL", "/bin/sh")
+            .env("NO_COLOR", "1")
+            .env("MESH_CONTEXT", mesh.context("admin"))
+            .stdin(keys)
+            .stdout(File::create(&shown).unwrap())
+            .stderr(Stdio::null());
+        Self {
+            running: Running::start(command).unwrap(),
+            typing,
+            shown,
+        }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.shown).unwrap()).into_owned()
+    }
+
+    /// Waits until `text` is on the screen.
+    fn shows(&self, text: &str) {
+        let seen = wait_until(SOON, text, || self.text().contains(text));
+        seen.unwrap_or_else(|error| panic!("{error}: {:?}", self.text()));
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.typing.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits for the end, and answers all that was on the screen.
+    fn ends(mut self, exit: i32) -> String {
+        let status = self.running.wait(SOON);
+        let text = self.text();
+        assert_eq!(status.unwrap().code(), Some(exit), "{text:?}");
+        text
+    }
+}
+
+const INTERRUPT: &str = "\u{3}";
+
+/// Consent at a terminal: asked for, declined, interrupted, given; and Ctrl-C while it waits only detaches.
+#[test]
+fn a_terminal_is_asked_and_may_leave() {
+    let mesh = &Mesh::start(drains_take(Duration::from_secs(300))).unwrap();
+    let id = unique("asked");
+    let before = register(mesh, &id);
+    let at = admin(mesh);
+    let peer = || at.call("GetPeer", json!({ "id": id })).ok();
+    for command in ["drain", "deregister"] {
+        for (keys, exit, said) in [
+            ("n\n", 1, "declined"),
+            ("\n", 1, "declined"),
+            (INTERRUPT, 130, "interrupted"),
+        ] {
+            let mut terminal = Terminal::start(mesh, &format!("peers {command} {id}"));
+            terminal.shows("[y/N]");
+            terminal.types(keys);
+            let text = terminal.ends(exit);
+            assert!(
+                text.contains(said) && text.contains(&id),
+                "{command} {keys:?}: {text:?}"
+            );
+            assert_eq!(peer().etag(), before.etag, "{command} {keys:?}: nothing was changed");
+        }
+    }
+
+    let mut terminal = Terminal::start(mesh, &format!("peers drain {id} --wait --reason kernel"));
+    terminal.shows("[y/N]");
+    assert_eq!(peer().etag(), before.etag, "nothing happens before the answer");
+    terminal.types("y\n");
+    terminal.shows("is draining, operation");
+    terminal.types(INTERRUPT);
+    let text = terminal.ends(130);
+    let operation = peer().str("operation").to_owned();
+    let resume = format!("mesh operations watch {operation}");
+    assert!(
+        text.contains("detached; the operation goes on") && text.contains(&resume),
+        "{text:?}"
+    );
+    assert_eq!(peer().str("status"), "DRAINING");
+    let running = at.call("GetOperation", json!({ "id": operation })).ok();
+    assert_eq!(
+        (running.str("state"), running.str("reason")),
+        ("RUNNING", "kernel"),
+        "it goes on without us"
+    );
+
+    let other = unique("asked");
+    register(mesh, &other);
+    let mut terminal = Terminal::start(mesh, &format!("peers drain {other}"));
+    terminal.shows("[y/N]");
+    terminal.types("y\n");
+    let text = terminal.ends(0);
+    assert!(text.contains("mesh operations watch"), "{text:?}");
+    assert_eq!(
+        at.call("GetPeer", json!({ "id": other })).ok().str("status"),
+        "DRAINING"
+    );
+}
+
+/// A page looks at a bounded number of revisions, so over a long history a filter that matches nothing gives empty
+/// pages with a cursor. They end, and the listing with them.
+#[test]
+fn a_long_history_without_a_match_ends() {
+    /// More than two pages look at.
+    const REVISIONS: u64 = 41_000;
+    const CALLERS: u64 = 256;
+    let mesh = &Mesh::start(Options {
+        nodes: 1,
+        ..Options::default()
+    })
+    .unwrap();
+    let sdk = client(mesh, "admin");
+    wait(async {
+        let mut callers = tokio::task::JoinSet::new();
+        for _ in 0..CALLERS {
+            let sdk = sdk.clone();
+            callers.spawn(async move {
+                for _ in 0..REVISIONS.div_ceil(CALLERS) {
+                    // Rejected, and in the trail like everything else.
+                    let refused = sdk.cordon_peer(proto::v1::CordonPeerRequest {
+                        id: "nobody".to_owned(),
+                        ..Default::default()
+                    });
+                    assert_eq!(refused.await.unwrap_err().code(), "not_found");
+                }
+            });
+        }
+        while let Some(ended) = callers.join_next().await {
+            ended.unwrap();
+        }
+    });
+    for order in [&[] as &[&str], &["--oldest-first"]] {
+        let mut arguments = vec!["audit", "list", "--actor", "no-such-person"];
+        arguments.extend(order);
+        let table = mesh.mesh(&arguments).ok().unwrap();
+        assert_eq!(table.stdout, "", "{table:?}");
+        // JSON is one response unchanged: the first page is empty and leads on, and the way ends.
+        let (mut cursor, mut pages) = (String::new(), 0);
+        loop {
+            let mut arguments = arguments.clone();
+            arguments.extend(["-o", "json", "--cursor", &cursor]);
+            let page = mesh.mesh(&arguments).ok().unwrap().json().unwrap();
+            assert_eq!(page["items"], json!([]));
+            pages += 1;
+            let next = page["nextCursor"].as_str().unwrap().to_owned();
+            assert_ne!(next, cursor);
+            if next.is_empty() {
+                break;
+            }
+            assert!(pages < 20, "no end");
+            cursor = next;
+        }
+        assert!(
+            pages >= 3,
+            "{pages} pages: the history is not long enough for this test"
+        );
+    }
+    let found = ["audit", "list", "--target", "peer/nobody", "--limit", "1", "-o", "name"];
+    assert_eq!(mesh.mesh(found).ok().unwrap().stdout.lines().count(), 1);
+}
+
 /// M3: `can-i` answers for scopes and actions, by exit code too.
 fn who_may_do_what(mesh: &Mesh) {
     for (who, what, may) in [
@@ -562,6 +743,66 @@ fn exit_2_usage(mesh: &Mesh) {
         "colour",
     );
     assert!(refused.stderr.contains("2"), "the line: {refused:?}");
+}
+
+fn durations_that_make_no_sense_are_usage_errors(mesh: &Mesh) {
+    let before = admin(mesh).call("GetStatus", json!({})).ok().json["revision"].clone();
+    for (given, why) in [
+        ("-5s", "cannot be below 0"),
+        ("-1", "is not a duration"),
+        ("0", "at least 1ms"),
+        ("0s", "at least 1ms"),
+        ("366d", "too long; at most 365d"),
+        ("99999999999999999999h", "too long; at most 365d"),
+        ("5", "has no unit"),
+        ("", "a duration is empty"),
+    ] {
+        for (flag, rest) in [
+            ("--timeout", &["peers", "drain", "p1", "--yes", "--wait"] as &[&str]),
+            ("--timeout", &["operations", "cancel", "op-1", "--wait"]),
+            ("--timeout", &["operations", "watch", "op-1"]),
+            ("--request-timeout", &["status"]),
+        ] {
+            let mut arguments = rest.to_vec();
+            arguments.extend([flag, given]);
+            let refused = fails(mesh.mesh(&arguments), 2, flag);
+            assert!(refused.stderr.contains(why), "{given:?}: {refused:?}");
+        }
+        if !given.is_empty() {
+            let refused = fails(run(mesh, &["status"], &[("MESH_TIMEOUT", given)]), 2, "MESH_TIMEOUT");
+            assert!(refused.stderr.contains("invalid_argument"), "{refused:?}");
+        }
+    }
+    let after = admin(mesh).call("GetStatus", json!({})).ok().json["revision"].clone();
+    assert!(before.is_u64() && after.is_u64());
+    assert!(
+        mesh.mesh(["peers", "get", "p1"]).code == Some(1),
+        "none of it reached the mesh"
+    );
+}
+
+/// Neither from here, nor from a caller who does not ask first.
+fn a_reason_has_no_control_characters(mesh: &Mesh) {
+    let id = unique("words");
+    register(mesh, &id);
+    for bad in ["a\nb", "a\tb", "a\u{1b}[2Jb", "a\u{7f}b", "a\u{9b}31mb"] {
+        for flag in ["--reason", "--ticket"] {
+            let refused = fails(
+                mesh.mesh(["peers", "cordon", &id, flag, bad]),
+                2,
+                "control character U+",
+            );
+            assert!(
+                refused
+                    .stderr
+                    .chars()
+                    .all(|character| character == '\n' || !character.is_control()),
+                "{refused:?}"
+            );
+        }
+    }
+    let at = admin(mesh);
+    assert_eq!(at.call("GetPeer", json!({ "id": id })).ok().str("status"), "ACTIVE");
 }
 
 fn exit_3_cannot_connect(mesh: &Mesh) {
