@@ -65,8 +65,10 @@ pub async fn run(arguments: Vec<OsString>, environment: Environment, streams: &m
     let mut app = app::App::new(streams, format, cli.global.flags(), environment);
     let detach = app.detach_note();
     let result = tokio::select! {
-        result = commands::run(&mut app, cli.command) => result,
+        // First, so that Ctrl-C is heard before the command asks or sends anything: unheard it just kills.
+        biased;
         _ = tokio::signal::ctrl_c() => Err(Failure::interrupted(&detach)),
+        result = commands::run(&mut app, cli.command) => result,
     };
     let result = result.and_then(|()| Ok(streams.flush()?));
     match result {
