@@ -8,6 +8,10 @@ const FILES: &[&str] = &[
     "meshkit/v1/operations.proto",
     "meshkit/v1/audit.proto",
     "meshkit/v1/cluster.proto",
+    "meshkit/v1/clusters.proto",
+    "meshkit/v1/config.proto",
+    "meshkit/v1/backup.proto",
+    "meshkit/v1/node.proto",
     "meshkit/v1/auth.proto",
     "meshkit/v1/errors.proto",
 ];

@@ -9,7 +9,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use raft::env::{BoxStream, ConnInfo, Dial, Listen, PeerIdentity, Purpose, Target, Transport};
@@ -46,10 +45,7 @@ fn identity(host: &str) -> PeerIdentity {
         Some(node) => format!("spiffe://{MESH}/cluster/{CLUSTER}/node/{node}"),
         None => client_uri(host),
     };
-    PeerIdentity {
-        uri,
-        certificate: Bytes::new(),
-    }
+    PeerIdentity::stated(uri)
 }
 
 /// The SPIFFE id of a client.

@@ -13,7 +13,7 @@ use ::node::{
     config::{sections::Member, value::Tables},
 };
 use api_server::{AuthConfig, Authenticator, auth::Binding};
-use controllers::{Signer, SignerError};
+use controllers::{Signed, Signer, SignerError};
 use parking_lot::Mutex;
 use raft::{
     Handle, Threads,
@@ -23,7 +23,7 @@ use raft::{
     },
     env::Transport,
 };
-use statemachine::{ClusterId, MeshId, NodeId};
+use statemachine::{ClusterId, MeshId, NodeId, cluster::Incarnation};
 use tokio::sync::broadcast::error::RecvError;
 use turmoil::net::TcpListener;
 
@@ -133,6 +133,11 @@ impl Machine {
             signer: Arc::new(Stamp(self.id)),
             auth: Arc::new(authenticator()?),
             alarms: Arc::new(Vec::new),
+            certificate_expiry: Arc::new(|| None),
+            incarnation: Incarnation {
+                directory: u128::from(self.id.0),
+                boots: life,
+            },
             founder: self.id == NodeId(1),
         })
     }
@@ -220,11 +225,10 @@ async fn lead(handle: Handle, history: History) {
 struct Stamp(NodeId);
 
 impl Signer for Stamp {
-    fn certificate(&self) -> Vec<u8> {
-        self.0.0.to_be_bytes().to_vec()
-    }
-
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignerError> {
-        Ok(statemachine::audit::request_hash(&[message]).0.to_vec())
+    fn sign(&self, message: &[u8]) -> Result<Signed, SignerError> {
+        Ok(Signed {
+            certificate: self.0.0.to_be_bytes().to_vec(),
+            signature: statemachine::audit::request_hash(&[message]).0.to_vec(),
+        })
     }
 }

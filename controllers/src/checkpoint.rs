@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     controller::{Controller, Node, Pass},
-    ports::Signer,
+    ports::{Signed, Signer},
 };
 
 /// How long nothing is signed after a signature was refused: signing again at once would only add to the load.
@@ -73,8 +73,8 @@ impl Controller for Checkpoint {
             return Ok(Pass::Idle);
         }
         let message = audit::checkpoint_message(&record.id, head, mesh.chain());
-        let signature = match self.signer.sign(&message) {
-            Ok(signature) => signature,
+        let Signed { certificate, signature } = match self.signer.sign(&message) {
+            Ok(signed) => signed,
             Err(error) => {
                 tracing::error!(%error, "the audit trail could not be signed");
                 return Ok(Pass::Again(Duration::from_secs(10)));
@@ -84,7 +84,7 @@ impl Controller for Checkpoint {
             revision: head,
             hash: mesh.chain(),
             node: node.handle.node(),
-            certificate: self.signer.certificate(),
+            certificate,
             signature,
         };
         let request = Request {

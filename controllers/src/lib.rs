@@ -18,6 +18,6 @@ mod refusals;
 pub use self::{
     checkpoint::Schedule as CheckpointSchedule,
     driver::{Config, LoopStatus, Running, start},
-    ports::{Signer, SignerError},
+    ports::{Signed, Signer, SignerError},
     refusals::RefusalLog,
 };

@@ -7,12 +7,18 @@ pub struct SignerError(pub String);
 
 /// Signs with the node's own key.
 pub trait Signer: Send + Sync + 'static {
-    /// The node's leaf certificate, DER, whose key signs.
-    fn certificate(&self) -> Vec<u8>;
-
-    /// An ECDSA P-256 signature with SHA-256 over the message, ASN.1.
+    /// Signs a message. Signature and certificate come together, since the key may be replaced between two calls.
     ///
     /// # Errors
     /// The key cannot be used.
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignerError>;
+    fn sign(&self, message: &[u8]) -> Result<Signed, SignerError>;
+}
+
+/// A signature and what verifies it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// The node's leaf certificate, DER, whose key has signed.
+    pub certificate: Vec<u8>,
+    /// An ECDSA P-256 signature with SHA-256, ASN.1.
+    pub signature: Vec<u8>,
 }

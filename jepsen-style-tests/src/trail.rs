@@ -62,7 +62,9 @@ fn changes(record: &AuditRecord) -> impl Iterator<Item = Applied> {
         let record = record.as_ref().and_then(|record| record.record.as_ref())?;
         match record {
             audit_record::record::Record::Peer(peer) => peer.labels.get(LABEL)?.parse().ok(),
-            audit_record::record::Record::Operation(_) => None,
+            audit_record::record::Record::Operation(_)
+            | audit_record::record::Record::Cluster(_)
+            | audit_record::record::Record::Config(_) => None,
         }
     };
     let peers = record.changes.iter().filter(|change| change.kind == "peer");

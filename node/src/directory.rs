@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::digest;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use statemachine::cluster::Incarnation;
 
 use crate::certs::files::{self, Secrecy};
 use crate::config::Config;
@@ -42,6 +43,17 @@ pub struct Marker {
     pub boots: u64,
     /// Whether it was made by `init`, for the node that founds the cluster.
     pub founder: bool,
+}
+
+impl Marker {
+    /// The life of the directory, as the cluster knows it.
+    pub fn incarnation(&self) -> Incarnation {
+        Incarnation {
+            // Written by this program as 32 hexadecimal digits; anything else stands for a directory that nobody knows.
+            directory: u128::from_str_radix(&self.directory, 16).unwrap_or_default(),
+            boots: self.boots,
+        }
+    }
 }
 
 /// A data directory in use by this process.

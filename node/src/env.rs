@@ -6,12 +6,13 @@
 use std::sync::Arc;
 
 use api_server::Authenticator;
-use api_server::ports::Alarm;
+use api_server::ports::{Alarm, CertificateExpiry};
 use controllers::Signer;
 use raft::Threads;
 use raft::engine::Engine;
 use raft::env::{Clock, Dial, Listen};
 use rand::RngCore;
+use statemachine::cluster::Incarnation;
 
 /// The machine, as a node sees it.
 pub struct Env {
@@ -37,6 +38,10 @@ pub struct Env {
     pub auth: Arc<Authenticator>,
     /// Alarms about the machine, asked for whenever somebody looks.
     pub alarms: Arc<dyn Fn() -> Vec<Alarm> + Send + Sync>,
+    /// What ends first among the certificates in use, asked for whenever somebody looks.
+    pub certificate_expiry: Arc<dyn Fn() -> Option<CertificateExpiry> + Send + Sync>,
+    /// The life of the data directory that this node runs on.
+    pub incarnation: Incarnation,
     /// Whether this node founds its cluster: its data directory was made by `init`.
     pub founder: bool,
 }

@@ -31,6 +31,8 @@ mod production;
 #[cfg(feature = "rocksdb")]
 pub mod program;
 #[cfg(feature = "rocksdb")]
+mod reload;
+#[cfg(feature = "rocksdb")]
 mod signals;
 
 pub use config::Config;

@@ -1,11 +1,11 @@
 //! The machine a node really runs on: files, sockets, TLS, signals and the system's clock.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use api_server::Authenticator;
-use api_server::ports::Alarm;
+use api_server::ports::{Alarm, CertificateExpiry};
 use raft::engine::{Engine, EngineError, Store};
 use raft::env::Clock;
 use raft_rocksdb::RocksEngine;
@@ -21,7 +21,7 @@ use crate::exit::{Exit, Failure};
 use crate::logs::Levels;
 use crate::run::Node;
 use crate::tls::{Certificates, Door, TlsDial, TlsListen};
-use crate::{metrics_listener, signals};
+use crate::{metrics_listener, reload, signals};
 
 /// An alarm is raised when the node's certificate ends sooner than this.
 const EXPIRES_SOON: Duration = Duration::from_secs(30 * 86_400);
@@ -32,16 +32,17 @@ const EXPIRES_SOON: Duration = Duration::from_secs(30 * 86_400);
 /// Why it could not start, or had to stop.
 pub async fn run(file: &Path, config: Config, levels: Levels) -> Result<(), Failure> {
     let mut stop = signals::Stop::listen()?;
-    let reload = signals::Reload::listen()?;
+    let signal = signals::Reload::listen()?;
 
     // What is wrong with files is said before anything is changed.
+    let watched = reload::Watched::of(&config);
     let certificates = load_certificates(&config)?;
     let auth = Arc::new(authenticator(&config)?);
     let directory = DataDirectory::open(&config)?;
     let (log, state) = open_stores(&config, &directory).await?;
     let api = listen(&config, Door::Api, &certificates).await?;
     let raft = listen(&config, Door::Raft, &certificates).await?;
-    let alarming = certificates.clone();
+    let (alarming, ending) = (certificates.clone(), certificates.clone());
     let env = Env {
         log,
         state,
@@ -57,6 +58,14 @@ pub async fn run(file: &Path, config: Config, levels: Levels) -> Result<(), Fail
         signer: certificates.clone(),
         auth: auth.clone(),
         alarms: Arc::new(move || certificate_alarm(alarming.not_after())),
+        certificate_expiry: Arc::new(move || {
+            ending.nearest_expiry().map(|expiry| CertificateExpiry {
+                of: expiry.of.as_str(),
+                not_after_s: expiry.unix_s(),
+                fingerprint: expiry.fingerprint,
+            })
+        }),
+        incarnation: directory.marker().incarnation(),
         founder: directory.marker().founder,
     };
     let node = tokio::select! {
@@ -64,7 +73,16 @@ pub async fn run(file: &Path, config: Config, levels: Levels) -> Result<(), Fail
         () = stop.asked() => return Ok(()),
     };
     let metrics = metrics_listener::start(config.telemetry.metrics_listen, node.registry().clone()).await?;
-    let reloading = tokio::spawn(reload_on_request(reload, file.to_owned(), certificates, auth, levels));
+    certificates.register(&mut node.registry().lock());
+    let reloader = reload::Reloader {
+        file: file.to_owned(),
+        config,
+        certificates,
+        auth,
+        levels,
+        watched,
+    };
+    let reloading = tokio::spawn(reloader.run(signal));
     let failed = tokio::select! {
         () = stop.asked() => None,
         fatal = node.handle().fatal() => Some(fatal),
@@ -153,50 +171,6 @@ fn certificate_alarm(not_after: SystemTime) -> Vec<Alarm> {
         name: "CERTIFICATE".to_owned(),
         detail,
     }]
-}
-
-/// Reads `tls`, `auth` and `log` again on every SIGHUP. What cannot be used leaves all as it was.
-async fn reload_on_request(
-    mut signal: signals::Reload,
-    file: PathBuf,
-    certificates: Arc<Certificates>,
-    auth: Arc<Authenticator>,
-    levels: Levels,
-) {
-    loop {
-        signal.asked().await;
-        let read = file.clone();
-        // Reading files blocks, if only for a moment.
-        let loaded = tokio::task::spawn_blocking(move || Config::load(&read)).await;
-        let config = match loaded {
-            Ok(Ok(config)) => config,
-            Ok(Err(invalid)) => {
-                tracing::error!(file = %file.display(), "not reloaded, everything stays as it was:\n{invalid}");
-                continue;
-            }
-            Err(error) => {
-                tracing::error!(%error, "not reloaded, everything stays as it was");
-                continue;
-            }
-        };
-        let reloaded = certificates
-            .reload(&config.tls)
-            .map_err(|error| ("tls", error.to_string()));
-        let rules = config
-            .authentication()
-            .and_then(|rules| auth.replace(&rules).map_err(|error| error.to_string()));
-        let outcomes = [
-            reloaded,
-            rules.map_err(|why| ("auth", why)),
-            levels.reload(&config.log).map_err(|why| ("log", why)),
-        ];
-        for (section, why) in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
-            tracing::error!(section, %why, "this section was not reloaded and stays as it was");
-        }
-        if outcomes.iter().all(Result::is_ok) {
-            tracing::info!(file = %file.display(), "reloaded tls, auth and log");
-        }
-    }
 }
 
 /// The system's clocks.

@@ -8,7 +8,8 @@
 use std::future::Future;
 use std::path::Path;
 
-use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use rustix::fs::Mode;
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal, umask};
 
 use crate::args::{Args, Command, ConfigCommand};
 use crate::config::{Config, print};
@@ -93,6 +94,7 @@ fn init(file: &Path) -> Result<(), Failure> {
             ),
         ));
     }
+    write_for_ourselves();
     let directory = DataDirectory::init(&config)?;
     let others = config.mesh.members.0.len() - 1;
     println!(
@@ -109,9 +111,16 @@ fn init(file: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What this process writes from now on is for its own user alone, whatever directory it is in: RocksDB makes its files
+/// as the process would, and knows of no better.
+fn write_for_ourselves() {
+    umask(Mode::RWXG | Mode::RWXO);
+}
+
 /// `--config`: the node itself. Once it logs, its end is logged too, and not printed beside.
 fn node(file: &Path) -> Result<Exit, Failure> {
     let config = load(file)?;
+    write_for_ourselves();
     let levels = logs::start(&config.log).map_err(|why| Failure::new(Exit::Failed, why))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

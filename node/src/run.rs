@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use api_server::ports::{Alarm, NodeFacts, Pause, Refusals};
+use api_server::ports::{Alarm, CertificateExpiry, NodeFacts, Pause, Refusals};
 use api_server::{Parts, Server};
 use controllers::RefusalLog;
 use raft::{Endpoint, Fatal, Handle, Identity};
 use rand::RngCore;
-use statemachine::record::Settings;
+use statemachine::record::Overrides;
 use statemachine::{ClusterId, FEATURE_LEVEL, InitMesh, MeshId, NodeId, Refusal, TimelineId};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -83,6 +83,8 @@ impl Node {
             signer,
             auth,
             alarms,
+            certificate_expiry,
+            incarnation,
             founder,
         } = env;
         let identity = identity(&config)?;
@@ -111,7 +113,7 @@ impl Node {
             mesh: identity.mesh.clone(),
             cluster: identity.cluster.clone(),
             timeline: random_timeline(&mut *rng),
-            settings: Settings::default(),
+            settings: Overrides::new(),
         };
         let loops = controllers::start(
             handle.clone(),
@@ -123,6 +125,7 @@ impl Node {
                     raft: own.raft,
                     version: env!("CARGO_PKG_VERSION").to_owned(),
                     feature_level: FEATURE_LEVEL,
+                    incarnation,
                 },
                 checkpoints: config.audit_checkpoints(),
                 drain_settle: Duration::from_millis(config.mesh.drain_settle_ms),
@@ -136,6 +139,7 @@ impl Node {
         let facts = Arc::new(Facts {
             stopping: AtomicBool::new(false),
             alarms,
+            certificate_expiry,
         });
         let api_stop = CancellationToken::new();
         let registry = api_server::metrics::Shared::default();
@@ -311,6 +315,7 @@ impl Refusals for RefusalSink {
 struct Facts {
     stopping: AtomicBool,
     alarms: Arc<dyn Fn() -> Vec<Alarm> + Send + Sync>,
+    certificate_expiry: Arc<dyn Fn() -> Option<CertificateExpiry> + Send + Sync>,
 }
 
 impl NodeFacts for Facts {
@@ -320,6 +325,10 @@ impl NodeFacts for Facts {
 
     fn alarms(&self) -> Vec<Alarm> {
         (self.alarms)()
+    }
+
+    fn nearest_certificate_expiry(&self) -> Option<CertificateExpiry> {
+        (self.certificate_expiry)()
     }
 
     fn accepts_mutations(&self) -> Result<(), Pause> {

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use statemachine::NodeId;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 
 /// The two times a node knows.
 pub trait Clock: Send + Sync + 'static {
@@ -33,13 +34,80 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + ?Sized> ByteStream for T {}
 pub type BoxStream = Box<dyn ByteStream>;
 
 /// Who the other side of a connection proved to be.
-#[derive(Clone, PartialEq, Eq, Debug)]
+///
+/// A certificate is looked at once, in the handshake, and a connection may outlive it: whoever goes by an identity asks
+/// [`has_expired`](Self::has_expired) and [`Standing::is_withdrawn`] each time.
+#[derive(Clone, Debug)]
 pub struct PeerIdentity {
     /// The SPIFFE id from the certificate's subject alternative names, for example
     /// `spiffe://mesh-7/cluster/us-east/node/2`.
     pub uri: String,
     /// The leaf certificate, DER. Empty where there is none (simulation).
     pub certificate: Bytes,
+    /// When the certificate ends: seconds since 1970 by the wall clock. `None` where there is none (simulation).
+    pub not_after_s: Option<u64>,
+    /// Whether the certificate's authority is still trusted here.
+    pub standing: Standing,
+}
+
+impl PeerIdentity {
+    /// An identity that no certificate vouches for, as a simulated network gives it: it neither ends nor is withdrawn.
+    pub fn stated(uri: impl Into<String>) -> Self {
+        Self {
+            uri: uri.into(),
+            certificate: Bytes::new(),
+            not_after_s: None,
+            standing: Standing::default(),
+        }
+    }
+
+    /// Whether the certificate has run out at a time in seconds since 1970. Its last second still counts.
+    pub fn has_expired(&self, now_s: u64) -> bool {
+        self.not_after_s.is_some_and(|end| end < now_s)
+    }
+}
+
+/// Whether what somebody proved in a handshake still counts. The default is a standing that nobody can withdraw.
+#[derive(Clone, Debug, Default)]
+pub struct Standing(Option<watch::Receiver<bool>>);
+
+impl Standing {
+    /// A standing that can be withdrawn, and what withdraws it.
+    pub fn revocable() -> (Withdraw, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (Withdraw(sender), Self(Some(receiver)))
+    }
+
+    /// Whether it was withdrawn.
+    pub fn is_withdrawn(&self) -> bool {
+        self.0.as_ref().is_some_and(|withdrawn| *withdrawn.borrow())
+    }
+
+    /// Resolves when it is withdrawn; never, where nobody can.
+    pub async fn withdrawn(&self) {
+        if let Some(mut withdrawn) = self.0.clone()
+            && withdrawn.wait_for(|withdrawn| *withdrawn).await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+}
+
+/// Withdraws a [`Standing`].
+#[derive(Debug)]
+pub struct Withdraw(watch::Sender<bool>);
+
+impl Withdraw {
+    /// From now on the standing does not count any more.
+    pub fn withdraw(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Whether nobody holds the standing any more: its connection has ended.
+    pub fn is_over(&self) -> bool {
+        self.0.is_closed()
+    }
 }
 
 /// The label of the protocol negotiated on a connection, as it appears in logs and metrics.

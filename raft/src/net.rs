@@ -17,6 +17,9 @@ pub(crate) mod link;
 pub(crate) mod message;
 pub(crate) mod pool;
 pub(crate) mod server;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests;
 pub(crate) mod transfer;
 
 use std::time::Duration;

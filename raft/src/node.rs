@@ -210,7 +210,7 @@ impl Parts {
         let refusals = Arc::new(RefusalCounters::default());
         let server = Arc::new(Server {
             own: identity.clone(),
-            clock: clock.clone(),
+            clock: pool.dialer.clock.clone(),
             raft: raft.clone(),
             shared: machine.shared.clone(),
             publisher: publisher.clone(),

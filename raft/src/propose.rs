@@ -128,11 +128,7 @@ impl Proposer {
         deadline: Instant,
     ) -> Result<Committed, Error> {
         let now = self.stamp()?;
-        match &mut command {
-            cluster::Command::DescribeNode { stamp, .. } | cluster::Command::RemoveNode { stamp, .. } => {
-                *stamp = now;
-            }
-        }
+        *command.stamp_mut() = now;
         self.commit(&Entry::Cluster(command), deadline).await
     }
 

@@ -169,11 +169,16 @@ impl Follower {
             Some((_, None)) | None => return Err(Error::unavailable("no leader is known")),
         };
         let link = self.pool.link(leader, &endpoint, Lane::Control);
-        let answer = async {
+        let ask_leader = || async {
             let conn = link.conn(deadline).await?;
             conn.request(Message::ReadIndex, Vec::new(), deadline).await
         };
-        match answer.await {
+        let answer = match ask_leader().await {
+            // A connection ends when certificates are replaced, among other reasons. To ask again changes nothing.
+            Err(NetError::Lost(_)) => ask_leader().await,
+            answer => answer,
+        };
+        match answer {
             Ok(Message::ReadIndexIs { index }) => Ok(index),
             Ok(other) => Err(Error::unavailable(format!("the leader answered {other:?}"))),
             Err(NetError::Timeout) => Err(Error::unavailable("the leader does not answer")),

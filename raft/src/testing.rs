@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use statemachine::{ClusterId, MeshId, NodeId};
@@ -54,6 +53,14 @@ struct Wiring {
     listeners: BTreeMap<String, (String, mpsc::Sender<Accepted>)>,
     dialled: BTreeMap<(String, String), u64>,
     cut: BTreeSet<String>,
+    vouched: BTreeMap<String, PeerIdentity>,
+}
+
+impl Wiring {
+    fn identity(&self, uri: &str) -> PeerIdentity {
+        let vouched = self.vouched.get(uri).cloned();
+        vouched.unwrap_or_else(|| PeerIdentity::stated(uri))
+    }
 }
 
 /// A network in memory. Who dials has the identity it was given, whatever it says.
@@ -77,6 +84,11 @@ impl Network {
             network: self.clone(),
             uri: uri.map(str::to_owned),
         })
+    }
+
+    /// Whoever is known by the URI of `identity` shows this one from now on, on new connections.
+    pub fn vouch(&self, identity: PeerIdentity) {
+        self.0.lock().vouched.insert(identity.uri.clone(), identity);
     }
 
     /// From now on nobody reaches this address.
@@ -118,14 +130,10 @@ struct MemoryDialer {
     uri: Option<String>,
 }
 
-fn info(uri: Option<&str>) -> ConnInfo {
-    let identity = |uri: &str| PeerIdentity {
-        uri: uri.to_owned(),
-        certificate: Bytes::new(),
-    };
+fn info(identity: Option<PeerIdentity>) -> ConnInfo {
     ConnInfo {
         peer: SocketAddr::from(([127, 0, 0, 1], 1)),
-        identity: uri.map(identity),
+        identity,
         transport: None,
         tls: false,
     }
@@ -135,20 +143,22 @@ impl Dial for MemoryDialer {
     fn dial<'a>(&'a self, to: &'a Target) -> BoxFuture<'a, io::Result<(BoxStream, ConnInfo)>> {
         Box::pin(async move {
             let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
-            let (there, listener) = {
+            let (there, listener, here) = {
                 let mut wiring = self.network.0.lock();
                 let key = (self.uri.clone().unwrap_or_default(), to.address.clone());
                 *wiring.dialled.entry(key).or_default() += 1;
                 if wiring.cut.contains(&to.address) {
                     return Err(refused());
                 }
-                wiring.listeners.get(&to.address).cloned().ok_or_else(refused)?
+                let (there, listener) = wiring.listeners.get(&to.address).cloned().ok_or_else(refused)?;
+                let here = self.uri.as_deref().map(|uri| wiring.identity(uri));
+                (wiring.identity(&there), listener, here)
             };
             let (near, far) = tokio::io::duplex(STREAM_BYTES);
-            let accepted: Accepted = (Box::new(far), info(self.uri.as_deref()));
+            let accepted: Accepted = (Box::new(far), info(here));
             listener.send(accepted).await.map_err(|_| refused())?;
             let stream: BoxStream = Box::new(near);
-            Ok((stream, info(Some(&there))))
+            Ok((stream, info(Some(there))))
         })
     }
 }

@@ -131,6 +131,19 @@ impl View {
         self.inner.history.record_at(kind, id, revision).map_err(failed)
     }
 
+    /// The revisions below one that changed a record, newest first, at most `limit`, as far as history is kept.
+    ///
+    /// # Errors
+    /// [`Error::History`]: a row could not be read, or is damaged.
+    pub fn changes_before(&self, kind: Kind, id: &str, below: Revision, limit: usize) -> Result<Vec<Revision>, Error> {
+        let below = below.min(self.position().revision.next());
+        let floor = self.state().mesh.floor();
+        self.inner
+            .history
+            .changes_before(kind, id, floor..below, limit)
+            .map_err(failed)
+    }
+
     /// The revisions of a range that changed a record, oldest first, at most `limit`.
     ///
     /// # Errors

@@ -136,13 +136,17 @@ enum Decision {
 
 /// Idempotency, then ETag, then the handler's own rules.
 fn decide(view: &View<'_>, handler: &dyn Handler, conditions: &Conditions) -> Result<Decision, Rejection> {
+    let (needed, current) = (handler.level(), view.mesh.feature_level());
+    if needed > current {
+        return Err(Rejection::FeatureLevelTooLow { needed, current });
+    }
     check_origin(view.origin)?;
     if let Some(given) = &view.origin.idempotency {
         let settings = view.mesh.settings();
         match view
             .mesh
             .idempotency
-            .judge(&view.origin.actor, given, view.stamp.mesh_time_ms, &settings)
+            .judge(&view.origin.actor, given, view.stamp.mesh_time_ms, settings)
         {
             Verdict::New { .. } => {}
             Verdict::Seen(of) => return Ok(Decision::Replay(of)),

@@ -19,6 +19,12 @@ pub fn extend(previous: Hash, unit: &[u8]) -> Hash {
     Hash(hasher.finalize().into())
 }
 
+/// What a certificate goes by: the SHA-256 of its DER.
+#[must_use]
+pub fn fingerprint(der: &[u8]) -> Hash {
+    Hash(Sha256::digest(der).into())
+}
+
 /// What a checkpoint's signature is over.
 #[must_use]
 pub fn checkpoint_message(mesh: &MeshId, revision: Revision, hash: Hash) -> Vec<u8> {

@@ -3,6 +3,14 @@
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 
+mod alarm;
+mod invitation;
+
+pub use self::{
+    alarm::{Alarm, AlarmKind},
+    invitation::{Invitation, InvitationRefused},
+};
+
 use crate::{
     ClusterId, Hash, NodeId, Stamp, audit,
     codec::{self, Format},
@@ -34,6 +42,72 @@ pub enum Command {
         /// Why.
         reason: String,
     },
+    /// A new node may join, once, with a secret. Takes the place of an earlier invitation of the same node.
+    InviteNode {
+        /// The leader's clocks.
+        stamp: Stamp,
+        /// The node.
+        node: NodeId,
+        /// SHA-256 of the secret in its join token.
+        secret: Hash,
+        /// For how long, in ms of mesh time.
+        ttl_ms: u64,
+        /// Who invited it.
+        actor: String,
+        /// Why.
+        reason: String,
+    },
+    /// A node makes use of its invitation. It becomes a member by a change of Raft's own membership, which follows.
+    AdmitNode {
+        /// The leader's clocks.
+        stamp: Stamp,
+        /// The node.
+        node: NodeId,
+        /// SHA-256 of the secret that it showed.
+        secret: Hash,
+        /// `host:port` of its API.
+        api: String,
+        /// `host:port` of its node-to-node port.
+        raft: String,
+    },
+    /// Something is wrong with a node.
+    RaiseAlarm {
+        /// The leader's clocks.
+        stamp: Stamp,
+        /// The node.
+        node: NodeId,
+        /// What.
+        kind: AlarmKind,
+        /// With measured value and limit, in one line.
+        detail: String,
+    },
+    /// It is well again, or an operator says so.
+    ClearAlarm {
+        /// The leader's clocks.
+        stamp: Stamp,
+        /// The node.
+        node: NodeId,
+        /// What.
+        kind: AlarmKind,
+        /// Who says so.
+        actor: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Command {
+    /// The leader's clocks, to be stamped when it is proposed.
+    pub fn stamp_mut(&mut self) -> &mut Stamp {
+        match self {
+            Self::DescribeNode { stamp, .. }
+            | Self::RemoveNode { stamp, .. }
+            | Self::InviteNode { stamp, .. }
+            | Self::AdmitNode { stamp, .. }
+            | Self::RaiseAlarm { stamp, .. }
+            | Self::ClearAlarm { stamp, .. } => stamp,
+        }
+    }
 }
 
 /// What a node runs.
@@ -47,10 +121,21 @@ pub struct NodeFacts {
     pub version: String,
     /// The highest level of behaviour that it can follow.
     pub feature_level: u32,
+    /// The life of its data directory that it runs on.
+    pub incarnation: Incarnation,
+}
+
+/// A life of a data directory: tells an old copy that is brought back, and a directory that was made anew.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incarnation {
+    /// Random id of the directory. One that was wiped and made anew has another.
+    pub directory: u128,
+    /// How many times a process has started on it. An old copy that is brought back is known by a smaller number.
+    pub boots: u64,
 }
 
 /// What came of a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It was made.
     Applied,
@@ -58,6 +143,8 @@ pub enum Outcome {
     Unchanged,
     /// The node was removed, so nothing is kept of it.
     NodeRemoved,
+    /// The invitation is not good.
+    NotInvited(InvitationRefused),
 }
 
 /// The cluster partition. Cheap to clone.
@@ -66,6 +153,8 @@ pub struct ClusterState {
     pub(crate) cluster: Option<ClusterId>,
     pub(crate) nodes: OrdMap<NodeId, NodeFacts>,
     pub(crate) removed: OrdSet<NodeId>,
+    pub(crate) invitations: OrdMap<NodeId, Invitation>,
+    pub(crate) alarms: OrdMap<(NodeId, AlarmKind), Alarm>,
     pub(crate) chain: Hash,
     pub(crate) sequence: u64,
 }
@@ -75,6 +164,8 @@ enum Row {
     Cluster(ClusterId),
     Node(NodeId, NodeFacts),
     Removed(NodeId),
+    Invitation(NodeId, Invitation),
+    Alarm(NodeId, AlarmKind, Alarm),
     /// One entry of the partition's own audit chain.
     Audit(Command, Hash),
 }
@@ -108,6 +199,22 @@ impl ClusterState {
         self.removed.iter().copied()
     }
 
+    /// Who was invited and is not a member yet, or joined by its invitation.
+    pub fn invitations(&self) -> impl Iterator<Item = (NodeId, &Invitation)> {
+        self.invitations.iter().map(|(node, invitation)| (*node, invitation))
+    }
+
+    /// What is wrong with which node, in order of node.
+    pub fn alarms(&self) -> impl Iterator<Item = (NodeId, AlarmKind, &Alarm)> {
+        self.alarms.iter().map(|((node, kind), alarm)| (*node, *kind, alarm))
+    }
+
+    /// Whether an alarm is up.
+    #[must_use]
+    pub fn has_alarm(&self, node: NodeId, kind: AlarmKind) -> bool {
+        self.alarms.contains_key(&(node, kind))
+    }
+
     /// Head of the partition's own audit chain, and its length.
     #[must_use]
     pub fn audit_head(&self) -> (Hash, u64) {
@@ -115,45 +222,163 @@ impl ClusterState {
     }
 
     pub(crate) fn apply(&mut self, command: &Command, rows: &mut Vec<RowChange>) -> Outcome {
-        match command {
+        let outcome = match command {
             Command::DescribeNode {
                 stamp: _,
                 cluster,
                 node,
                 facts,
-            } => {
-                if self.removed.contains(node) {
-                    return Outcome::NodeRemoved;
-                }
-                if self.nodes.get(node) == Some(facts) && self.cluster.is_some() {
-                    return Outcome::Unchanged;
-                }
-                if self.cluster.is_none() {
-                    self.cluster = Some(cluster.clone());
-                    rows.push(put(b"c".to_vec(), &Row::Cluster(cluster.clone())));
-                }
-                self.nodes.insert(*node, facts.clone());
-                rows.push(put(node_key(b'n', *node), &Row::Node(*node, facts.clone())));
-            }
+            } => self.describe(cluster, *node, facts, rows),
             Command::RemoveNode {
                 stamp: _,
                 node,
                 actor: _,
                 reason: _,
-            } => {
-                if self.removed.insert(*node).is_some() {
-                    return Outcome::Unchanged;
-                }
-                self.nodes.remove(node);
-                rows.push(RowChange {
-                    table: Table::Cluster,
-                    key: node_key(b'n', *node),
-                    value: None,
-                });
-                rows.push(put(node_key(b'r', *node), &Row::Removed(*node)));
+            } => self.remove(*node, rows),
+            Command::InviteNode {
+                stamp,
+                node,
+                secret,
+                ttl_ms,
+                actor: _,
+                reason: _,
+            } => self.invite(*node, *secret, stamp.mesh_time_ms.saturating_add(*ttl_ms), rows),
+            Command::AdmitNode {
+                stamp,
+                node,
+                secret,
+                api,
+                raft,
+            } => self.admit(*stamp, *node, *secret, (api, raft), rows),
+            Command::RaiseAlarm {
+                stamp,
+                node,
+                kind,
+                detail,
+            } => self.raise(*stamp, *node, *kind, detail, rows),
+            Command::ClearAlarm {
+                stamp: _,
+                node,
+                kind,
+                actor: _,
+                reason: _,
+            } => self.clear(*node, *kind, rows),
+        };
+        if outcome == Outcome::Applied {
+            self.record(command, rows);
+        }
+        outcome
+    }
+
+    fn describe(&mut self, cluster: &ClusterId, node: NodeId, facts: &NodeFacts, rows: &mut Vec<RowChange>) -> Outcome {
+        if self.removed.contains(&node) {
+            return Outcome::NodeRemoved;
+        }
+        if self.nodes.get(&node) == Some(facts) && self.cluster.is_some() {
+            return Outcome::Unchanged;
+        }
+        if self.cluster.is_none() {
+            self.cluster = Some(cluster.clone());
+            rows.push(put(b"c".to_vec(), &Row::Cluster(cluster.clone())));
+        }
+        self.nodes.insert(node, facts.clone());
+        rows.push(put(node_key(b'n', node), &Row::Node(node, facts.clone())));
+        Outcome::Applied
+    }
+
+    fn remove(&mut self, node: NodeId, rows: &mut Vec<RowChange>) -> Outcome {
+        if self.removed.insert(node).is_some() {
+            return Outcome::Unchanged;
+        }
+        self.nodes.remove(&node);
+        rows.push(gone(node_key(b'n', node)));
+        if self.invitations.remove(&node).is_some() {
+            rows.push(gone(node_key(b'i', node)));
+        }
+        for kind in AlarmKind::ALL {
+            if self.alarms.remove(&(node, kind)).is_some() {
+                rows.push(gone(alarm_key(node, kind)));
             }
         }
-        self.record(command, rows);
+        rows.push(put(node_key(b'r', node), &Row::Removed(node)));
+        Outcome::Applied
+    }
+
+    fn invite(&mut self, node: NodeId, secret: Hash, expires_ms: u64, rows: &mut Vec<RowChange>) -> Outcome {
+        if self.removed.contains(&node) {
+            return Outcome::NodeRemoved;
+        }
+        let invitation = Invitation {
+            secret,
+            expires_ms,
+            used_by: None,
+        };
+        self.set_invitation(node, invitation, rows);
+        Outcome::Applied
+    }
+
+    fn admit(
+        &mut self,
+        stamp: Stamp,
+        node: NodeId,
+        secret: Hash,
+        (api, raft): (&str, &str),
+        rows: &mut Vec<RowChange>,
+    ) -> Outcome {
+        if self.removed.contains(&node) {
+            return Outcome::NodeRemoved;
+        }
+        let Some(invitation) = self.invitations.get(&node) else {
+            return Outcome::NotInvited(InvitationRefused::Unknown);
+        };
+        let endpoints = (api.to_owned(), raft.to_owned());
+        match invitation.judge(secret, stamp.mesh_time_ms, &endpoints) {
+            Ok(true) => {
+                let used = Invitation {
+                    used_by: Some(endpoints),
+                    ..invitation.clone()
+                };
+                self.set_invitation(node, used, rows);
+                Outcome::Applied
+            }
+            Ok(false) => Outcome::Unchanged,
+            Err(refused) => Outcome::NotInvited(refused),
+        }
+    }
+
+    fn set_invitation(&mut self, node: NodeId, invitation: Invitation, rows: &mut Vec<RowChange>) {
+        rows.push(put(node_key(b'i', node), &Row::Invitation(node, invitation.clone())));
+        self.invitations.insert(node, invitation);
+    }
+
+    fn raise(
+        &mut self,
+        stamp: Stamp,
+        node: NodeId,
+        kind: AlarmKind,
+        detail: &str,
+        rows: &mut Vec<RowChange>,
+    ) -> Outcome {
+        if self.removed.contains(&node) {
+            return Outcome::NodeRemoved;
+        }
+        if self.alarms.contains_key(&(node, kind)) {
+            return Outcome::Unchanged;
+        }
+        let alarm = Alarm {
+            detail: detail.to_owned(),
+            since_wall_ms: stamp.wall_ms,
+        };
+        rows.push(put(alarm_key(node, kind), &Row::Alarm(node, kind, alarm.clone())));
+        self.alarms.insert((node, kind), alarm);
+        Outcome::Applied
+    }
+
+    fn clear(&mut self, node: NodeId, kind: AlarmKind, rows: &mut Vec<RowChange>) -> Outcome {
+        if self.alarms.remove(&(node, kind)).is_none() {
+            return Outcome::Unchanged;
+        }
+        rows.push(gone(alarm_key(node, kind)));
         Outcome::Applied
     }
 
@@ -178,6 +403,12 @@ impl ClusterState {
             Row::Removed(node) => {
                 self.removed.insert(node);
             }
+            Row::Invitation(node, invitation) => {
+                self.invitations.insert(node, invitation);
+            }
+            Row::Alarm(node, kind, alarm) => {
+                self.alarms.insert((node, kind), alarm);
+            }
             Row::Audit(command, _) => {
                 replayed.apply(&command, &mut Vec::new());
             }
@@ -192,12 +423,16 @@ impl ClusterState {
             cluster,
             nodes,
             removed,
+            invitations,
+            alarms,
             chain,
             sequence,
         } = self;
         *cluster == replayed.cluster
             && *nodes == replayed.nodes
             && *removed == replayed.removed
+            && *invitations == replayed.invitations
+            && *alarms == replayed.alarms
             && *chain == replayed.chain
             && *sequence == replayed.sequence
     }
@@ -207,6 +442,20 @@ fn node_key(lead: u8, node: NodeId) -> Vec<u8> {
     let mut key = vec![lead];
     key.extend_from_slice(&node.0.to_be_bytes());
     key
+}
+
+fn alarm_key(node: NodeId, kind: AlarmKind) -> Vec<u8> {
+    let mut key = node_key(b'w', node);
+    key.push(kind as u8);
+    key
+}
+
+fn gone(key: Vec<u8>) -> RowChange {
+    RowChange {
+        table: Table::Cluster,
+        key,
+        value: None,
+    }
 }
 
 fn put(key: Vec<u8>, row: &Row) -> RowChange {

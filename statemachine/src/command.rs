@@ -5,11 +5,14 @@
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(not(feature = "previous-level"))]
+use crate::handlers::CompactHistory;
 use crate::{
     Event, MeshState, Origin, Position, Record, Rejection, Stamp,
     handlers::{
-        AdvanceDrain, CancelOperation, CheckpointAudit, CordonPeer, DeregisterPeer, DrainPeer, InitMesh, PatchPeer,
-        RecordRefusals, RegisterPeer, UncordonPeer, UndrainPeer,
+        AdvanceDrain, ApplyCluster, CancelOperation, CheckpointAudit, CordonPeer, DemoteCluster, DeregisterPeer,
+        DrainPeer, FinalizeUpgrade, InitMesh, PatchPeer, PromoteCluster, RecordRefusals, RegisterPeer, RollbackConfig,
+        SetConfig, UncordonPeer, UndrainPeer,
     },
     record::Kind,
 };
@@ -21,6 +24,11 @@ pub trait Handler {
 
     /// The record whose ETag `If-Match` speaks of, and which the audit trail names.
     fn target(&self) -> Option<(Kind, String)>;
+
+    /// The first feature level at which it may be proposed: below it, there may be nodes that cannot read it.
+    fn level(&self) -> u32 {
+        1
+    }
 
     /// Decides. Reads the state, changes nothing, and needs nothing else: the same view gives the same answer on
     /// every node.
@@ -83,11 +91,12 @@ impl Effects {
 }
 
 macro_rules! table {
-    ($($name:ident),* $(,)?) => {
+    ($($(#[$only:meta])* $name:ident),* $(,)?) => {
         /// Everything that can be asked of a mesh. The order is part of the encoding: add at the end, remove nothing.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
         pub enum Command {
             $(
+                $(#[$only])*
                 #[doc = concat!("See [`", stringify!($name), "`].")]
                 $name($name),
             )*
@@ -98,12 +107,13 @@ macro_rules! table {
             #[must_use]
             pub fn handler(&self) -> &dyn Handler {
                 match self {
-                    $(Self::$name(handler) => handler,)*
+                    $($(#[$only])* Self::$name(handler) => handler,)*
                 }
             }
         }
 
         $(
+            $(#[$only])*
             impl From<$name> for Command {
                 fn from(command: $name) -> Self {
                     Self::$name(command)
@@ -126,4 +136,13 @@ table! {
     AdvanceDrain,
     CheckpointAudit,
     RecordRefusals,
+    ApplyCluster,
+    PromoteCluster,
+    DemoteCluster,
+    SetConfig,
+    RollbackConfig,
+    FinalizeUpgrade,
+    // Feature level 2.
+    #[cfg(not(feature = "previous-level"))]
+    CompactHistory,
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Epoch, Hash, MeshId, NodeId, OperationId, PeerId, Revision, record::OperationState};
+use crate::{ClusterId, Epoch, Hash, MeshId, NodeId, OperationId, PeerId, Revision, record::OperationState};
 
 /// What happened. The records themselves are in the changes of the same unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,20 @@ pub enum Event {
         hash: Hash,
         /// By whom.
         node: NodeId,
+    },
+    /// A cluster's descriptor was written.
+    ClusterDescribed(ClusterId),
+    /// Settings changed.
+    ConfigChanged {
+        /// Which.
+        names: Vec<String>,
+    },
+    /// The level of behaviour was raised.
+    FeatureLevelRaised(u32),
+    /// History below a revision is no longer kept.
+    HistoryCompacted {
+        /// The oldest revision that is kept.
+        floor: Revision,
     },
     /// Requests were refused before they became commands.
     RequestsRefused {

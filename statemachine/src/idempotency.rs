@@ -100,10 +100,17 @@ impl Table {
             // From the far future: its time says nothing, so it is like any other key.
             Some(_) | None => now_ms.saturating_add(settings.idempotency_key_ttl_ms),
         };
-        let measured = self.per_principal.get(principal).copied().unwrap_or(0);
-        let limit = settings.idempotency_keys_per_principal_max;
-        if measured >= limit {
-            let what = "idempotency keys of this principal".to_owned();
+        let own = self.per_principal.get(principal).copied().unwrap_or(0);
+        let caps = [
+            ("of this principal", own, settings.idempotency_keys_per_principal_max),
+            (
+                "of all principals",
+                self.entries.len() as u64,
+                settings.idempotency_keys_max,
+            ),
+        ];
+        if let Some((whose, measured, limit)) = caps.into_iter().find(|(_, measured, limit)| measured >= limit) {
+            let what = format!("idempotency keys {whose}");
             return Verdict::Refused(Rejection::ResourceExhausted { what, measured, limit });
         }
         Verdict::New { expires_ms }

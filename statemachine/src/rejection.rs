@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Etag, OperationId, PeerId, Revision, record::OperationState};
+use crate::{
+    ClusterId, Etag, OperationId, PeerId, Revision,
+    record::{ClusterPhase, OperationState},
+};
 
 /// Why a command was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +105,50 @@ pub enum Rejection {
     MeshInitialized,
     /// Any other command for a mesh that is not there yet.
     MeshNotInitialized,
+    /// Without it the mesh would take no mutations.
+    LastActiveCluster {
+        /// The cluster.
+        cluster: ClusterId,
+    },
+    /// The cluster does not follow the active one, so it has nothing to go on with.
+    ReplicationNotConfigured {
+        /// The cluster.
+        cluster: ClusterId,
+    },
+    /// A cluster does not go from one state to the other in this way.
+    ClusterTransition {
+        /// The cluster.
+        cluster: ClusterId,
+        /// What it is.
+        from: ClusterPhase,
+        /// What was asked for.
+        to: ClusterPhase,
+    },
+    /// There may be nodes that cannot do it yet.
+    FeatureLevelTooLow {
+        /// The level that it takes.
+        needed: u32,
+        /// The level that is in force.
+        current: u32,
+    },
+    /// There is no such level to raise to.
+    FeatureLevelUnknown {
+        /// What was asked for.
+        asked: u32,
+        /// The level that is in force.
+        current: u32,
+        /// The highest that this program knows.
+        known: u32,
+    },
+    /// A retry may still have to be answered from that history.
+    HistoryInUse {
+        /// What was to be the oldest revision.
+        to: Revision,
+        /// How old that is, in ms of mesh time.
+        age_ms: u64,
+        /// How old it has to be.
+        needed_ms: u64,
+    },
 }
 
 /// Every code that a rejection can have, for documentation tests.
@@ -121,6 +168,12 @@ pub const CODES: &[&str] = &[
     "checkpoint_stale",
     "mesh_initialized",
     "unavailable",
+    "last_active_cluster",
+    "replication_not_configured",
+    "cluster_transition",
+    "feature_level_too_low",
+    "feature_level_unknown",
+    "history_in_use",
 ];
 
 impl Rejection {
@@ -150,6 +203,12 @@ impl Rejection {
             Self::CheckpointStale { .. } => "checkpoint_stale",
             Self::MeshInitialized => "mesh_initialized",
             Self::MeshNotInitialized => "unavailable",
+            Self::LastActiveCluster { .. } => "last_active_cluster",
+            Self::ReplicationNotConfigured { .. } => "replication_not_configured",
+            Self::ClusterTransition { .. } => "cluster_transition",
+            Self::FeatureLevelTooLow { .. } => "feature_level_too_low",
+            Self::FeatureLevelUnknown { .. } => "feature_level_unknown",
+            Self::HistoryInUse { .. } => "history_in_use",
         }
     }
 
@@ -202,6 +261,28 @@ impl Rejection {
             }
             Self::MeshInitialized => "the mesh is initialized already".to_owned(),
             Self::MeshNotInitialized => "the mesh is not initialized yet".to_owned(),
+            Self::LastActiveCluster { cluster } => {
+                format!("cluster `{cluster}` is the only active one: without it the mesh takes no mutations")
+            }
+            Self::ReplicationNotConfigured { cluster } => {
+                format!("cluster `{cluster}` is not known to follow the active one, so it would go on with nothing")
+            }
+            Self::ClusterTransition { cluster, from, to } => {
+                format!(
+                    "cluster `{cluster}` is {}, and does not become {} in this way",
+                    from.word(),
+                    to.word()
+                )
+            }
+            Self::FeatureLevelTooLow { needed, current } => {
+                format!("this takes feature level {needed}; the mesh is at {current}")
+            }
+            Self::FeatureLevelUnknown { asked, current, known } => {
+                format!("feature level {asked}: the mesh is at {current}, and this program knows up to {known}")
+            }
+            Self::HistoryInUse { to, age_ms, needed_ms } => {
+                format!("revision {to} is {age_ms} ms old; for {needed_ms} ms a retry may have to be answered from it")
+            }
         }
     }
 
@@ -234,6 +315,23 @@ impl Rejection {
             Self::CheckpointStale { .. } => "sign a newer revision".to_owned(),
             Self::MeshInitialized => "nothing is left to do".to_owned(),
             Self::MeshNotInitialized => "wait for the first leader; `mesh status` shows when there is one".to_owned(),
+            Self::LastActiveCluster { .. } => {
+                "promote another cluster: that demotes this one in the same step".to_owned()
+            }
+            Self::ReplicationNotConfigured { cluster } => {
+                format!("`mesh clusters get {cluster}` shows its replication endpoints and readiness")
+            }
+            Self::ClusterTransition { cluster, to, .. } => match to {
+                ClusterPhase::Active => format!("`mesh clusters promote {cluster}`"),
+                ClusterPhase::Passive | ClusterPhase::Draining | ClusterPhase::Maintenance => {
+                    "`apply` moves a cluster between passive and maintenance only".to_owned()
+                }
+            },
+            Self::FeatureLevelTooLow { .. } => {
+                "run the newer program on every node, then `mesh upgrade finalize`".to_owned()
+            }
+            Self::FeatureLevelUnknown { .. } => "`mesh upgrade status` shows what the nodes can do".to_owned(),
+            Self::HistoryInUse { .. } => "choose an older revision, or wait".to_owned(),
         }
     }
 
@@ -241,7 +339,10 @@ impl Rejection {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::ResourceExhausted { .. } | Self::MeshNotInitialized => true,
+            Self::ResourceExhausted { .. }
+            | Self::MeshNotInitialized
+            | Self::FeatureLevelTooLow { .. }
+            | Self::HistoryInUse { .. } => true,
             Self::InvalidArgument { .. }
             | Self::NotFound { .. }
             | Self::AlreadyExists { .. }
@@ -254,7 +355,11 @@ impl Rejection {
             | Self::OperationFinished { .. }
             | Self::OperationMoved { .. }
             | Self::CheckpointStale { .. }
-            | Self::MeshInitialized => false,
+            | Self::MeshInitialized
+            | Self::LastActiveCluster { .. }
+            | Self::ReplicationNotConfigured { .. }
+            | Self::ClusterTransition { .. }
+            | Self::FeatureLevelUnknown { .. } => false,
         }
     }
 }

@@ -13,7 +13,10 @@ use crate::{
     codec::{self, Format},
     digest::Digest,
     idempotency,
-    record::{Checkpoint, Kind, Mesh, Meta, Operation, OperationState, Peer, PeerStatus, Settings},
+    record::{
+        Certificate, Checkpoint, Cluster, Config, Kind, Mesh, Meta, Operation, OperationState, Peer, PeerStatus,
+        Settings,
+    },
     rows::HeadRow,
 };
 
@@ -52,6 +55,11 @@ pub struct Recent {
 #[derive(Debug, Default, Clone)]
 pub struct MeshState {
     mesh: Option<Row<Mesh>>,
+    config: Option<Row<Config>>,
+    // What the config record comes to.
+    settings: Arc<Settings>,
+    clusters: OrdMap<ClusterId, Row<Cluster>>,
+    certificates: OrdMap<Hash, Row<Certificate>>,
     peers: OrdMap<PeerId, Row<Peer>>,
     operations: OrdMap<OperationId, Row<Operation>>,
     running: OrdSet<OperationId>,
@@ -107,10 +115,60 @@ impl MeshState {
         self.mesh.as_ref().map(|row| &*row.record)
     }
 
-    /// Limits; the defaults before `InitMesh`.
+    /// The settings in force; the defaults before `InitMesh`.
     #[must_use]
-    pub fn settings(&self) -> Settings {
-        self.mesh().map(|mesh| mesh.settings.clone()).unwrap_or_default()
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The record of settings; absent before `InitMesh`.
+    #[must_use]
+    pub fn config(&self) -> Option<&Config> {
+        self.config.as_ref().map(|row| &*row.record)
+    }
+
+    /// The oldest revision whose history is kept.
+    #[must_use]
+    pub fn floor(&self) -> Revision {
+        self.mesh().map_or(Revision(1), |mesh| mesh.floor)
+    }
+
+    /// The level of behaviour that is in force; 1 before `InitMesh`.
+    #[must_use]
+    pub fn feature_level(&self) -> u32 {
+        self.mesh().map_or(1, |mesh| mesh.feature_level)
+    }
+
+    /// A cluster's descriptor.
+    #[must_use]
+    pub fn cluster(&self, id: &ClusterId) -> Option<&Cluster> {
+        self.clusters.get(id).map(|row| &*row.record)
+    }
+
+    /// Descriptors in order of id, from the one after `after`.
+    pub fn clusters_after(&self, after: Option<&ClusterId>) -> impl Iterator<Item = &Arc<Cluster>> {
+        use std::ops::Bound;
+        let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.clone()));
+        self.clusters
+            .range((from, Bound::Unbounded))
+            .map(|(_, row)| &row.record)
+    }
+
+    /// How many clusters there are.
+    #[must_use]
+    pub fn cluster_count(&self) -> u64 {
+        self.clusters.len() as u64
+    }
+
+    /// A certificate that signed points of the audit chain.
+    #[must_use]
+    pub fn certificate(&self, id: Hash) -> Option<&Certificate> {
+        self.certificates.get(&id).map(|row| &*row.record)
+    }
+
+    /// Signed points of the audit chain below a revision, oldest first.
+    pub fn checkpoints_below(&self, below: Revision) -> impl DoubleEndedIterator<Item = &Checkpoint> {
+        self.checkpoints.range(..below).map(|(_, row)| &*row.record)
     }
 
     /// The position of the last command.
@@ -253,6 +311,12 @@ impl MeshState {
         self.checkpoints.range(after.next()..).map(|(_, row)| &row.record)
     }
 
+    /// How many signed points of the audit chain are kept.
+    #[must_use]
+    pub fn checkpoint_count(&self) -> u64 {
+        self.checkpoints.len() as u64
+    }
+
     /// The last signed point of the audit chain.
     #[must_use]
     pub fn last_checkpoint(&self) -> Option<&Checkpoint> {
@@ -287,6 +351,15 @@ impl MeshState {
                     .get(&revision)
                     .map(|row| Record::Checkpoint(row.record.clone()))
             }
+            Kind::Cluster => self.clusters.get(id).map(|row| Record::Cluster(row.record.clone())),
+            Kind::Config => {
+                let row = self.config.as_ref().filter(|_| id == Config::ID)?;
+                Some(Record::Config(row.record.clone()))
+            }
+            Kind::Certificate => self
+                .certificates
+                .get(&Hash::parse(id)?)
+                .map(|row| Record::Certificate(row.record.clone())),
         }
     }
 
@@ -316,6 +389,12 @@ impl MeshState {
                 let revision = Revision(id.parse().ok()?);
                 self.checkpoints.remove(&revision).map(|row| row.hash)
             }
+            Kind::Cluster => self.clusters.remove(id).map(|row| row.hash),
+            Kind::Config => {
+                self.settings = Arc::default();
+                self.config.take().map(|row| row.hash)
+            }
+            Kind::Certificate => self.certificates.remove(&Hash::parse(id)?).map(|row| row.hash),
         }
     }
 
@@ -341,6 +420,18 @@ impl MeshState {
             Record::Checkpoint(record) => self
                 .checkpoints
                 .insert(record.revision, Row { record, hash })
+                .map(|row| row.hash),
+            Record::Cluster(record) => self
+                .clusters
+                .insert(record.id.clone(), Row { record, hash })
+                .map(|row| row.hash),
+            Record::Config(record) => {
+                self.settings = record.settings();
+                self.config.replace(Row { record, hash }).map(|row| row.hash)
+            }
+            Record::Certificate(record) => self
+                .certificates
+                .insert(record.id, Row { record, hash })
                 .map(|row| row.hash),
         }
     }

@@ -134,6 +134,46 @@ methods! {
     admin remove_member = RemoveMember("ClusterService", "RemoveMember"): RemoveMemberRequest -> ListMembersResponse;
     /// Hands leadership to a voter that has caught up.
     admin transfer_leadership = TransferLeadership("ClusterService", "TransferLeadership"): TransferLeadershipRequest -> Status;
+    /// Gives leave for one new node to join within a time.
+    admin invite_member = InviteMember("ClusterService", "InviteMember"): InviteMemberRequest -> Invitation;
+    /// Adds a node that receives the log and does not vote.
+    admin add_member = AddMember("ClusterService", "AddMember"): AddMemberRequest -> ListMembersResponse;
+    /// Lets a node vote that has caught up.
+    admin promote_member = PromoteMember("ClusterService", "PromoteMember"): PromoteMemberRequest -> ListMembersResponse;
+    /// What is wrong with which node.
+    read list_alarms = ListAlarms("ClusterService", "ListAlarms"): ListAlarmsRequest -> ListAlarmsResponse;
+    /// Takes an alarm down.
+    admin disarm_alarm = DisarmAlarm("ClusterService", "DisarmAlarm"): DisarmAlarmRequest -> ListAlarmsResponse;
+    /// How much history there is.
+    read get_history = GetHistory("ClusterService", "GetHistory"): GetHistoryRequest -> History;
+    /// Lets go of history and audit below a revision.
+    record compact_history = CompactHistory("ClusterService", "CompactHistory"): CompactHistoryRequest -> History;
+    /// What the nodes can do, and what is in force.
+    read get_upgrade = GetUpgrade("ClusterService", "GetUpgrade"): GetUpgradeRequest -> Upgrade;
+    /// Raises the feature level to what every node can do.
+    record finalize_upgrade = FinalizeUpgrade("ClusterService", "FinalizeUpgrade"): FinalizeUpgradeRequest -> FeatureLevel;
+    /// Lists cluster descriptors in order of id, all pages at one revision.
+    read list_clusters = ListClusters("ClusterDescriptorService", "ListClusters"): ListClustersRequest -> ListClustersResponse;
+    /// One cluster's descriptor.
+    read get_cluster = GetCluster("ClusterDescriptorService", "GetCluster"): GetClusterRequest -> Cluster;
+    /// Writes a cluster's descriptor, whole.
+    record apply_cluster = ApplyCluster("ClusterDescriptorService", "ApplyCluster"): ApplyClusterRequest -> Cluster;
+    /// Makes a passive cluster the active one.
+    record promote_cluster = PromoteCluster("ClusterDescriptorService", "PromoteCluster"): PromoteClusterRequest -> Cluster;
+    /// Makes the active cluster a passive one.
+    record demote_cluster = DemoteCluster("ClusterDescriptorService", "DemoteCluster"): DemoteClusterRequest -> Cluster;
+    /// All settings.
+    read get_config = GetConfig("ConfigService", "GetConfig"): GetConfigRequest -> Config;
+    /// Sets settings; those that are not named stay.
+    record patch_config = PatchConfig("ConfigService", "PatchConfig"): PatchConfigRequest -> Config;
+    /// Versions of the settings, newest first.
+    read list_config_versions = ListConfigVersions("ConfigService", "ListConfigVersions"): ListConfigVersionsRequest -> ListConfigVersionsResponse;
+    /// Goes back to the settings as they were at a revision.
+    record rollback_config = RollbackConfig("ConfigService", "RollbackConfig"): RollbackConfigRequest -> Config;
+    /// Everything that helps to find out what is wrong with the answering node.
+    read get_node_report = GetNodeReport("NodeService", "GetNodeReport"): GetNodeReportRequest -> NodeReport;
+    /// Changes how much the answering node logs, for a while.
+    read set_log_level = SetLogLevel("NodeService", "SetLogLevel"): SetLogLevelRequest -> LogLevel;
     /// Whether the caller may do something.
     read can_i = CanI("AuthService", "CanI"): CanIRequest -> CanIResponse;
 }

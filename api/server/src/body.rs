@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 
-use crate::{Error, connection::Busy};
+use crate::Error;
 
 /// A body that is all there.
 pub(crate) fn full(data: impl Into<Bytes>) -> tonic::body::Body {
@@ -176,18 +176,16 @@ pin_project! {
         deadline: Sleep,
         #[pin]
         stop: WaitForCancellationFutureOwned,
-        busy: Option<Busy>,
         over: bool,
     }
 }
 
 impl<B> Bounded<B> {
-    pub(crate) fn new(body: B, deadline: Instant, stop: CancellationToken, busy: Option<Busy>) -> Self {
+    pub(crate) fn new(body: B, deadline: Instant, stop: CancellationToken) -> Self {
         Self {
             body,
             deadline: tokio::time::sleep_until(deadline),
             stop: stop.cancelled_owned(),
-            busy,
             over: false,
         }
     }
@@ -210,7 +208,6 @@ impl<B: Body<Data = Bytes, Error = Status>> Body for Bounded<B> {
             return this.body.poll_frame(cx);
         };
         *this.over = true;
-        *this.busy = None;
         // As trailers: to the client this is an orderly end with a status.
         let mut trailers = http::HeaderMap::new();
         let _ = end.into_status("").add_header(&mut trailers);
@@ -244,7 +241,6 @@ mod tests {
             endless,
             Instant::now() + Duration::from_secs(5),
             CancellationToken::new(),
-            None,
         );
         let end = body.collect().await.unwrap();
         let status = Status::from_header_map(end.trailers().unwrap()).unwrap();

@@ -18,10 +18,19 @@ pub struct Limits {
     pub drain_bytes_max: usize,
     /// The most connections at once; further ones are closed at once.
     pub connections_max: usize,
+    /// The most connections of one address (of IPv6: one /64 network) that have not yet carried an authenticated
+    /// request; further ones are closed at once.
+    pub connections_per_address_anonymous_max: usize,
     /// The most requests at once on one HTTP/2 connection.
     pub streams_per_connection_max: u32,
-    /// The most requests at once on all connections; further ones get `resource_exhausted`.
+    /// The most requests of known callers at once on all connections, each until its answer is written; further ones
+    /// get `resource_exhausted`.
     pub requests_in_flight_max: usize,
+    /// The most requests at once of callers who have not proved who they are; counted apart.
+    pub requests_in_flight_anonymous_max: usize,
+    /// How much of `requests_in_flight_max` and of `long_polls_max` one principal may have, in percent; over it,
+    /// requests get `rate_limited`.
+    pub principal_share_percent: u32,
     /// The most long polls at once, within the limit above.
     pub long_polls_max: usize,
     /// Items on a page where the caller does not say.
@@ -41,8 +50,11 @@ impl Default for Limits {
             token_bytes_max: 16 * 1024,
             drain_bytes_max: 2 * 1024 * 1024,
             connections_max: 4096,
+            connections_per_address_anonymous_max: 256,
             streams_per_connection_max: 256,
             requests_in_flight_max: 4096,
+            requests_in_flight_anonymous_max: 256,
+            principal_share_percent: 50,
             long_polls_max: 1024,
             page_items_default: 100,
             page_items_max: 1000,
@@ -67,6 +79,10 @@ pub struct Deadlines {
     pub header_read_ms: u64,
     /// A connection on which nothing is under way.
     pub idle_ms: u64,
+    /// The same, for a connection that has not yet carried an authenticated request.
+    pub idle_anonymous_ms: u64,
+    /// For a client to take some more of an answer; a connection on which one does not move for this long is cut.
+    pub write_ms: u64,
     /// Between two pings of an HTTP/2 connection.
     pub ping_interval_ms: u64,
     /// For the answer to a ping.
@@ -90,6 +106,8 @@ impl Default for Deadlines {
             long_poll_default_ms: 30_000,
             header_read_ms: 10_000,
             idle_ms: 300_000,
+            idle_anonymous_ms: 10_000,
+            write_ms: 30_000,
             ping_interval_ms: 20_000,
             ping_timeout_ms: 20_000,
             drain_ms: 1_000,

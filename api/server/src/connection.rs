@@ -1,13 +1,6 @@
 //! One connection: HTTP/2 or HTTP/1.1 as the client speaks, with a bound on everything that can be left hanging.
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use hyper::service::service_fn;
 use hyper_util::{
@@ -19,7 +12,14 @@ use raft::env::{BoxStream, ConnInfo};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, metrics::CutLabels, stack::Stack};
+use crate::{
+    Config,
+    activity::{Activity, Busy, Watched},
+    config::Deadlines,
+    metrics::CutLabels,
+    shares::Share,
+    stack::Stack,
+};
 
 /// How long a connection that was told to close may take.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -28,45 +28,57 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) struct Connection {
     pub(crate) info: ConnInfo,
     activity: Arc<Activity>,
+    /// Its part of its address's share, until it has carried an authenticated request.
+    anonymous: Mutex<Option<Share<IpAddr>>>,
 }
 
-struct Activity {
-    under_way: AtomicUsize,
-    /// When the last request ended.
-    last: Mutex<Instant>,
+/// What is to become of a connection.
+enum Verdict {
+    /// Nothing; to be looked at again then.
+    Fine(Instant),
+    /// Nothing has been under way for too long.
+    Idle,
+    /// The client does not take what it asked for.
+    Stalled,
 }
-
-/// Something under way on a connection; over when dropped.
-pub(crate) struct Busy(Arc<Activity>);
 
 impl Connection {
-    fn new(info: ConnInfo) -> Self {
-        let activity = Activity {
-            under_way: AtomicUsize::new(0),
-            last: Mutex::new(Instant::now()),
-        };
+    pub(crate) fn new(info: ConnInfo, anonymous: Share<IpAddr>) -> Self {
         Self {
             info,
-            activity: Arc::new(activity),
+            activity: Activity::new(),
+            anonymous: Mutex::new(Some(anonymous)),
         }
     }
 
     /// Something begins.
     pub(crate) fn begin(&self) -> Busy {
-        self.activity.under_way.fetch_add(1, Ordering::Relaxed);
-        Busy(Arc::clone(&self.activity))
+        self.activity.begin()
     }
 
-    /// Since when nothing has been under way.
-    fn idle_since(&self) -> Option<Instant> {
-        (self.activity.under_way.load(Ordering::Relaxed) == 0).then(|| *self.activity.last.lock())
+    /// A request on the connection came from somebody who is known.
+    pub(crate) fn authenticated(&self) {
+        let share = self.anonymous.lock().take();
+        drop(share);
     }
-}
 
-impl Drop for Busy {
-    fn drop(&mut self) {
-        *self.0.last.lock() = Instant::now();
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    fn look(&self, deadlines: &Deadlines) -> Verdict {
+        let now = Instant::now();
+        let write = Duration::from_millis(deadlines.write_ms);
+        let written_by = self.activity.stalled_since().unwrap_or(now) + write;
+        if written_by <= now {
+            return Verdict::Stalled;
+        }
+        let idle = match *self.anonymous.lock() {
+            Some(_) => deadlines.idle_ms.min(deadlines.idle_anonymous_ms),
+            None => deadlines.idle_ms,
+        };
+        let over = self.activity.idle_since().unwrap_or(now) + Duration::from_millis(idle);
+        if over <= now {
+            Verdict::Idle
+        } else {
+            Verdict::Fine(over.min(written_by))
+        }
     }
 }
 
@@ -80,6 +92,8 @@ pub(crate) fn builder(config: &Config) -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .header_read_timeout(ms(deadlines.header_read_ms))
         .max_headers(limits.headers_max)
+        // Keeps pieces of answers as they are until they are written, so that what is held for them is held that long.
+        .writev(true)
         // Holds the whole head, so it bounds the head; hyper asks for at least 8 KiB.
         .max_buf_size(usize::try_from(limits.header_bytes_max).unwrap_or(usize::MAX).max(8192));
     builder
@@ -100,29 +114,32 @@ pub(crate) async fn run(
     stack: Arc<Stack>,
     builder: Arc<Builder<TokioExecutor>>,
     stream: BoxStream,
-    info: ConnInfo,
+    connection: Connection,
     stop: CancellationToken,
 ) {
-    let connection = Arc::new(Connection::new(info));
+    let connection = Arc::new(connection);
     let deadlines = &stack.core.config.deadlines;
-    let idle = Duration::from_millis(deadlines.idle_ms);
     let shutdown = Duration::from_millis(deadlines.shutdown_ms);
     let service = {
         let (stack, connection) = (Arc::clone(&stack), Arc::clone(&connection));
         service_fn(move |request| {
             let (stack, connection) = (Arc::clone(&stack), Arc::clone(&connection));
-            async move {
-                let _busy = connection.begin();
-                Ok::<_, Infallible>(stack.serve(&connection, request).await)
-            }
+            async move { Ok::<_, Infallible>(stack.serve(&connection, request).await) }
         })
     };
+    let stream = Watched::new(stream, Arc::clone(&connection.activity));
     let serving = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
     let cut = |reason| stack.core.metrics.cut.get_or_create(&CutLabels { reason }).inc();
     // When to look again, and when to close by force once the connection was asked to.
-    let mut look = Instant::now() + idle;
+    let mut look = Instant::now();
     let mut force: Option<Instant> = None;
+    let standing = connection
+        .info
+        .identity
+        .as_ref()
+        .map(|identity| identity.standing.clone());
+    let standing = standing.unwrap_or_default();
     loop {
         tokio::select! {
             ended = serving.as_mut() => {
@@ -137,19 +154,30 @@ pub(crate) async fn run(
                 look = Instant::now() + shutdown;
                 force = Some(look);
             }
+            () = standing.withdrawn(), if force.is_none() => {
+                // What is under way was asked for while the certificate counted, and is answered.
+                cut("withdrawn");
+                serving.as_mut().graceful_shutdown();
+                look = Instant::now() + shutdown;
+                force = Some(look);
+            }
             () = sleep_until(look) => {
                 if force.is_some() {
                     return;
                 }
-                match connection.idle_since() {
-                    Some(since) if since.elapsed() >= idle => {
+                match connection.look(deadlines) {
+                    Verdict::Fine(until) => look = until,
+                    Verdict::Idle => {
                         cut("idle");
                         serving.as_mut().graceful_shutdown();
                         look = Instant::now() + CLOSE_WITHIN;
                         force = Some(look);
                     }
-                    Some(since) => look = since + idle,
-                    None => look = Instant::now() + idle,
+                    Verdict::Stalled => {
+                        cut("stalled");
+                        tracing::info!(address = %connection.info.peer, "a client took nothing of an answer and was cut off");
+                        return;
+                    }
                 }
             }
         }

@@ -4,11 +4,11 @@ use prost_types::Timestamp;
 use proto::v1;
 use statemachine::{
     Change, MeshState, Outcome, Record, Recorded,
-    record::{Checkpoint, Health, Kind, Operation, OperationKind, OperationState, Peer, PeerStatus, Phase},
+    record::{Checkpoint, Cluster, ClusterPhase, Config, DEFINITIONS, Fencing, Health, Mesh, Operation, OperationKind, OperationState, Peer, PeerStatus, Phase},
 };
 
 /// Milliseconds since 1970 as a time.
-fn time(wall_ms: u64) -> Timestamp {
+pub(crate) fn time(wall_ms: u64) -> Timestamp {
     let nanos = (wall_ms % 1000) * 1_000_000;
     Timestamp {
         seconds: i64::try_from(wall_ms / 1000).unwrap_or(i64::MAX),
@@ -26,7 +26,7 @@ impl FromRecord for v1::Peer {
     fn from_record(record: &Record) -> Option<Self> {
         match record {
             Record::Peer(found) => Some(peer(found)),
-            Record::Mesh(_) | Record::Operation(_) | Record::Checkpoint(_) => None,
+            _ => None,
         }
     }
 }
@@ -35,8 +35,134 @@ impl FromRecord for v1::Operation {
     fn from_record(record: &Record) -> Option<Self> {
         match record {
             Record::Operation(found) => Some(operation(found)),
-            Record::Mesh(_) | Record::Peer(_) | Record::Checkpoint(_) => None,
+            _ => None,
         }
+    }
+}
+
+impl FromRecord for v1::Cluster {
+    fn from_record(record: &Record) -> Option<Self> {
+        match record {
+            Record::Cluster(found) => Some(cluster(found)),
+            _ => None,
+        }
+    }
+}
+
+impl FromRecord for v1::Config {
+    fn from_record(record: &Record) -> Option<Self> {
+        match record {
+            Record::Config(found) => Some(config(found)),
+            _ => None,
+        }
+    }
+}
+
+impl FromRecord for v1::FeatureLevel {
+    fn from_record(record: &Record) -> Option<Self> {
+        match record {
+            Record::Mesh(found) => Some(Self {
+                feature_level: found.feature_level,
+                etag: found.meta.etag().to_string(),
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl FromRecord for v1::History {
+    fn from_record(record: &Record) -> Option<Self> {
+        match record {
+            Record::Mesh(found) => Some(history(found)),
+            _ => None,
+        }
+    }
+}
+
+/// What the mesh's own record says of its history.
+pub(crate) fn history(mesh: &Mesh) -> v1::History {
+    v1::History {
+        oldest_revision: mesh.floor.0,
+        etag: mesh.meta.etag().to_string(),
+        ..v1::History::default()
+    }
+}
+
+pub(crate) fn cluster(cluster: &Cluster) -> v1::Cluster {
+    let state = match cluster.state {
+        ClusterPhase::Active => v1::cluster::State::Active,
+        ClusterPhase::Passive => v1::cluster::State::Passive,
+        ClusterPhase::Draining => v1::cluster::State::Draining,
+        ClusterPhase::Maintenance => v1::cluster::State::Maintenance,
+    };
+    let fencing = match cluster.spec.fencing {
+        Fencing::Manual => v1::cluster::Fencing::Manual,
+        Fencing::Lease => v1::cluster::Fencing::Lease,
+    };
+    // The active one serves; of others nothing is known before they follow it.
+    let readiness = match cluster.state {
+        ClusterPhase::Active => v1::cluster::Readiness::Ready,
+        ClusterPhase::Passive => v1::cluster::Readiness::Unknown,
+        ClusterPhase::Draining | ClusterPhase::Maintenance => v1::cluster::Readiness::NotReady,
+    };
+    let (spec, meta) = (&cluster.spec, &cluster.meta);
+    v1::Cluster {
+        id: cluster.id.to_string(),
+        region: spec.region.clone(),
+        state: state.into(),
+        priority: spec.priority,
+        fencing: fencing.into(),
+        replication_endpoints: spec.replication_endpoints.clone(),
+        owners: spec.owners.clone(),
+        annotations: spec.annotations.clone(),
+        ticket: cluster.ticket.clone(),
+        readiness: readiness.into(),
+        version: meta.version,
+        etag: meta.etag().to_string(),
+        created_revision: meta.created.revision.0,
+        changed_revision: meta.changed.revision.0,
+        created_at: Some(time(meta.created_wall_ms)),
+        changed_at: Some(time(meta.changed_wall_ms)),
+    }
+}
+
+pub(crate) fn cluster_phase(state: v1::cluster::State) -> Option<ClusterPhase> {
+    match state {
+        v1::cluster::State::Unspecified => None,
+        v1::cluster::State::Active => Some(ClusterPhase::Active),
+        v1::cluster::State::Passive => Some(ClusterPhase::Passive),
+        v1::cluster::State::Draining => Some(ClusterPhase::Draining),
+        v1::cluster::State::Maintenance => Some(ClusterPhase::Maintenance),
+    }
+}
+
+/// Every setting with its value in force.
+pub(crate) fn config(config: &Config) -> v1::Config {
+    let items = DEFINITIONS.iter().map(|definition| {
+        let set = config.overrides.get(definition.name).copied();
+        let source = match set {
+            Some(_) => v1::setting::Source::Set,
+            None => v1::setting::Source::Default,
+        };
+        v1::Setting {
+            name: definition.name.to_owned(),
+            value: set.unwrap_or(definition.default),
+            source: source.into(),
+            default: definition.default,
+            min: definition.min,
+            max: definition.max,
+            unit: definition.unit.word().to_owned(),
+            doc: definition.doc.to_owned(),
+        }
+    });
+    let meta = &config.meta;
+    v1::Config {
+        items: items.collect(),
+        version: meta.version,
+        etag: meta.etag().to_string(),
+        changed_revision: meta.changed.revision.0,
+        changed_at: Some(time(meta.changed_wall_ms)),
+        rollback_of: config.rollback_of.map_or(0, |revision| revision.0),
     }
 }
 
@@ -73,6 +199,7 @@ pub(crate) fn peer(peer: &Peer) -> v1::Peer {
         changed_revision: meta.changed.revision.0,
         created_at: Some(time(meta.created_wall_ms)),
         changed_at: Some(time(meta.changed_wall_ms)),
+        status_reason: peer.status_reason.clone(),
     }
 }
 
@@ -203,21 +330,12 @@ fn outcome(outcome: &Outcome) -> (v1::audit_record::Outcome, String, String) {
 
 fn change(change: &Change) -> Option<v1::audit_record::Change> {
     let (kind, id) = change.key()?;
-    match kind {
-        Kind::Peer | Kind::Operation => Some(v1::audit_record::Change {
-            kind: kind.word().to_owned(),
-            id,
-            before: change.before.as_ref().and_then(record),
-            after: change.after.as_ref().and_then(record),
-        }),
-        // No records of the contract: the canonical bytes hold them.
-        Kind::Mesh | Kind::Checkpoint => Some(v1::audit_record::Change {
-            kind: kind.word().to_owned(),
-            id,
-            before: None,
-            after: None,
-        }),
-    }
+    Some(v1::audit_record::Change {
+        kind: kind.word().to_owned(),
+        id,
+        before: change.before.as_ref().and_then(record),
+        after: change.after.as_ref().and_then(record),
+    })
 }
 
 fn record(record: &Record) -> Option<v1::audit_record::Record> {
@@ -225,17 +343,21 @@ fn record(record: &Record) -> Option<v1::audit_record::Record> {
     let form = match record {
         Record::Peer(found) => Form::Peer(peer(found)),
         Record::Operation(found) => Form::Operation(operation(found)),
-        Record::Mesh(_) | Record::Checkpoint(_) => return None,
+        Record::Cluster(found) => Form::Cluster(cluster(found)),
+        Record::Config(found) => Form::Config(config(found)),
+        // No records of the contract: the canonical bytes hold them.
+        Record::Mesh(_) | Record::Checkpoint(_) | Record::Certificate(_) => return None,
     };
     Some(v1::audit_record::Record { record: Some(form) })
 }
 
-pub(crate) fn checkpoint(checkpoint: &Checkpoint) -> v1::AuditCheckpoint {
+pub(crate) fn checkpoint(mesh: &MeshState, checkpoint: &Checkpoint) -> v1::AuditCheckpoint {
+    let certificate = mesh.certificate(checkpoint.certificate);
     v1::AuditCheckpoint {
         revision: checkpoint.revision.0,
         hash: checkpoint.hash.to_string(),
         node: checkpoint.node.to_string(),
-        certificate: checkpoint.certificate.clone(),
+        certificate: certificate.map(|found| found.der.clone()).unwrap_or_default(),
         signature: checkpoint.signature.clone(),
         recorded_revision: checkpoint.meta.changed.revision.0,
     }

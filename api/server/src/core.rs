@@ -11,7 +11,7 @@ use std::{
 use http::HeaderValue;
 use raft::{env::Clock, error::Leader};
 use statemachine::{ClusterId, MeshId};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -19,10 +19,12 @@ use crate::{
     auth::NodeIdentity,
     error::endpoint,
     forward::Forwarder,
+    history::History,
     listing::Pins,
     metrics::{Metrics, Shared},
     operation_hub::OperationHub,
     ports::{NodeFacts, Pause, Refusals},
+    shares::Places,
 };
 use proto::codes::Code;
 
@@ -38,12 +40,11 @@ pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) metrics: Metrics,
     pub(crate) registry: Shared,
-    pub(crate) threads: raft::Threads,
+    pub(crate) history: History,
     pub(crate) forwarder: Forwarder,
     pub(crate) pins: Pins,
     pub(crate) hub: Arc<OperationHub>,
-    pub(crate) in_flight: Arc<Semaphore>,
-    pub(crate) long_polls: Arc<Semaphore>,
+    pub(crate) places: Places,
     pub(crate) stop: CancellationToken,
     pub(crate) requests: AtomicU64,
 }
@@ -79,10 +80,14 @@ impl Core {
         applied && status.leader.is_some() && status.quorum.ok && !status.recovering && status.fatal.is_none()
     }
 
-    /// The member that a connection comes from, unless it was removed.
-    pub(crate) fn member(&self, conn: &raft::env::ConnInfo) -> Option<NodeIdentity> {
-        let identity = self.auth.node(conn)?;
-        (!self.handle.view().state().cluster.is_removed(identity.node)).then_some(identity)
+    /// The member that a connection comes from: a node of the current membership, learners included, that was not
+    /// removed and whose certificate counts.
+    pub(crate) fn member(&self, conn: &raft::env::ConnInfo, now_s: u64) -> Option<NodeIdentity> {
+        let identity = self.auth.node(conn, now_s)?;
+        let members = self.handle.status().members;
+        let member = members.iter().any(|member| member.node == identity.node);
+        let removed = self.handle.view().state().cluster.is_removed(identity.node);
+        (member && !removed).then_some(identity)
     }
 
     /// An id for a request that brought none: unique without randomness, so that a simulation can be repeated.

@@ -52,6 +52,22 @@ impl Error {
         }
     }
 
+    /// A broken rule, by its own name. It is one of the contract's error pages.
+    #[must_use]
+    pub fn rule(name: &'static str, detail: impl Into<String>) -> Self {
+        Self::named(Code::Rule, name, detail)
+    }
+
+    /// What it means that a record exists which was to be replaced without its ETag.
+    #[must_use]
+    pub fn if_match_required(self) -> Self {
+        let current = self.problem.current_etag;
+        let detail = format!("the record exists; replacing it takes its ETag, which is {current}");
+        Self::new(Code::IfMatchRequired, detail)
+            .with(|problem| problem.current_etag = current)
+            .hint("read the record, check that the change makes sense, and send its ETag as If-Match (`--if-match`)")
+    }
+
     /// `invalid_argument` about one field.
     #[must_use]
     pub fn invalid(field: &str, detail: impl Into<String>) -> Self {

@@ -10,7 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use proto::codes::Code;
 use raft::{
-    env::{Dial, Purpose, Target},
+    env::{Clock, Dial, PeerIdentity, Purpose, Target},
     error::Leader,
 };
 use tokio::time::Instant;
@@ -42,15 +42,38 @@ pub(crate) struct Forwarder {
     dial: Arc<dyn Dial>,
     connect_within: Duration,
     stop: CancellationToken,
-    current: Mutex<Option<(Leader, SendRequest<Full<Bytes>>)>>,
+    clock: Arc<dyn Clock>,
+    current: Mutex<Option<Kept>>,
+}
+
+/// The connection that is kept.
+struct Kept {
+    to: Leader,
+    /// Who the leader proved to be.
+    identity: Option<PeerIdentity>,
+    sender: SendRequest<Full<Bytes>>,
+}
+
+impl Kept {
+    /// Whether further requests can go this way.
+    fn is_good(&self, now_s: u64) -> bool {
+        let disowned = |identity: &PeerIdentity| identity.standing.is_withdrawn() || identity.has_expired(now_s);
+        !self.sender.is_closed() && !self.identity.as_ref().is_some_and(disowned)
+    }
 }
 
 impl Forwarder {
-    pub(crate) fn new(dial: Arc<dyn Dial>, connect_within: Duration, stop: CancellationToken) -> Self {
+    pub(crate) fn new(
+        dial: Arc<dyn Dial>,
+        clock: Arc<dyn Clock>,
+        connect_within: Duration,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             dial,
             connect_within,
             stop,
+            clock,
             current: Mutex::new(None),
         }
     }
@@ -99,11 +122,11 @@ impl Forwarder {
     async fn sender(&self, leader: &Leader, deadline: Instant) -> Result<SendRequest<Full<Bytes>>, Error> {
         {
             let current = self.current.lock();
-            if let Some((to, sender)) = &*current
-                && to == leader
-                && !sender.is_closed()
+            if let Some(kept) = &*current
+                && kept.to == *leader
+                && kept.is_good(self.clock.wall_ms() / 1000)
             {
-                return Ok(sender.clone());
+                return Ok(kept.sender.clone());
             }
         }
         let unreachable = |why: String| {
@@ -121,7 +144,7 @@ impl Forwarder {
                 address: leader.api.clone(),
                 purpose: Purpose::Api,
             };
-            let (stream, _) = self.dial.dial(&target).await.map_err(|error| error.to_string())?;
+            let (stream, info) = self.dial.dial(&target).await.map_err(|error| error.to_string())?;
             let mut builder = http2::Builder::new(TokioExecutor::new());
             builder
                 .timer(TokioTimer::new())
@@ -130,9 +153,9 @@ impl Forwarder {
                 .handshake(TokioIo::new(stream))
                 .await
                 .map_err(|error| error.to_string())?;
-            Ok::<_, String>((sender, connection))
+            Ok::<_, String>((sender, connection, info.identity))
         };
-        let (sender, connection) = tokio::time::timeout_at(until, connect)
+        let (sender, connection, identity) = tokio::time::timeout_at(until, connect)
             .await
             .map_err(|_| unreachable("no connection in time".to_owned()))?
             .map_err(unreachable)?;
@@ -143,13 +166,17 @@ impl Forwarder {
                 () = stop.cancelled() => {}
             }
         });
-        *self.current.lock() = Some((leader.clone(), sender.clone()));
+        *self.current.lock() = Some(Kept {
+            to: leader.clone(),
+            identity,
+            sender: sender.clone(),
+        });
         Ok(sender)
     }
 
     fn forget(&self, leader: &Leader) {
         let mut current = self.current.lock();
-        if current.as_ref().is_some_and(|(to, _)| to == leader) {
+        if current.as_ref().is_some_and(|kept| kept.to == *leader) {
             *current = None;
         }
     }
@@ -206,5 +233,5 @@ fn answered(response: Response<hyper::body::Incoming>, deadline: Instant, stop: 
         head.headers.remove(name);
     }
     let body = body.map_err(|error| Status::unavailable(format!("the leader's answer broke off: {error}")));
-    Response::from_parts(head, Body::new(Bounded::new(body, deadline, stop.clone(), None)))
+    Response::from_parts(head, Body::new(Bounded::new(body, deadline, stop.clone())))
 }

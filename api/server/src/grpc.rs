@@ -8,8 +8,9 @@ use proto::{
     codes::Code,
     v1::{
         audit_service_server::AuditServiceServer, auth_service_server::AuthServiceServer,
-        cluster_service_server::ClusterServiceServer, operation_service_server::OperationServiceServer,
-        peer_service_server::PeerServiceServer,
+        cluster_descriptor_service_server::ClusterDescriptorServiceServer,
+        cluster_service_server::ClusterServiceServer, config_service_server::ConfigServiceServer,
+        operation_service_server::OperationServiceServer, peer_service_server::PeerServiceServer,
     },
 };
 use tonic::{Status, body::Body, server::NamedService};
@@ -28,6 +29,8 @@ pub(crate) enum Target {
     Operations,
     Audit,
     Cluster,
+    Clusters,
+    Config,
     Auth,
     Health,
     Reflection,
@@ -42,6 +45,8 @@ impl Target {
             "meshkit.v1.OperationService" => Some(Self::Operations),
             "meshkit.v1.AuditService" => Some(Self::Audit),
             "meshkit.v1.ClusterService" => Some(Self::Cluster),
+            "meshkit.v1.ClusterDescriptorService" => Some(Self::Clusters),
+            "meshkit.v1.ConfigService" => Some(Self::Config),
             "meshkit.v1.AuthService" => Some(Self::Auth),
             "grpc.health.v1.Health" => Some(Self::Health),
             "grpc.reflection.v1.ServerReflection" => Some(Self::Reflection),
@@ -57,6 +62,8 @@ pub(crate) struct Services {
     operations: OperationServiceServer<services::Api>,
     audit: AuditServiceServer<services::Api>,
     cluster: ClusterServiceServer<services::Api>,
+    clusters: ClusterDescriptorServiceServer<services::Api>,
+    config: ConfigServiceServer<services::Api>,
     auth: AuthServiceServer<services::Api>,
     health: HealthServer<services::Api>,
     reflection: BoxCloneSyncService<Request<RequestBody>, Response<Body>, Infallible>,
@@ -76,6 +83,8 @@ impl Services {
             operations: OperationServiceServer::from_arc(Arc::clone(&api)).max_decoding_message_size(limit),
             audit: AuditServiceServer::from_arc(Arc::clone(&api)).max_decoding_message_size(limit),
             cluster: ClusterServiceServer::from_arc(Arc::clone(&api)).max_decoding_message_size(limit),
+            clusters: ClusterDescriptorServiceServer::from_arc(Arc::clone(&api)).max_decoding_message_size(limit),
+            config: ConfigServiceServer::from_arc(Arc::clone(&api)).max_decoding_message_size(limit),
             auth: AuthServiceServer::from_arc(Arc::clone(&api)).max_decoding_message_size(limit),
             health: HealthServer::from_arc(api).max_decoding_message_size(limit),
             reflection: BoxCloneSyncService::new(reflection),
@@ -90,6 +99,8 @@ impl Services {
             Target::Operations => self.operations.clone().call(request).await,
             Target::Audit => self.audit.clone().call(request).await,
             Target::Cluster => self.cluster.clone().call(request).await,
+            Target::Clusters => self.clusters.clone().call(request).await,
+            Target::Config => self.config.clone().call(request).await,
             Target::Auth => self.auth.clone().call(request).await,
             Target::Health => self.health.clone().call(request).await,
             Target::Reflection => self.reflection.clone().call(request).await,
@@ -102,12 +113,14 @@ impl Services {
 }
 
 /// The names of the services that are served, for tests that hold them against the contract.
-pub(crate) fn served() -> [&'static str; 5] {
+pub(crate) fn served() -> [&'static str; 7] {
     [
         <PeerServiceServer<services::Api> as NamedService>::NAME,
         <OperationServiceServer<services::Api> as NamedService>::NAME,
         <AuditServiceServer<services::Api> as NamedService>::NAME,
         <ClusterServiceServer<services::Api> as NamedService>::NAME,
+        <ClusterDescriptorServiceServer<services::Api> as NamedService>::NAME,
+        <ConfigServiceServer<services::Api> as NamedService>::NAME,
         <AuthServiceServer<services::Api> as NamedService>::NAME,
     ]
 }

@@ -13,9 +13,10 @@ use tokio::time::Instant;
 
 use crate::{
     Error,
+    context::Call,
     core::Core,
     cursor::{self, Cursor, Filter},
-    history,
+    history::{self, Wanted},
 };
 
 /// The most bytes of items on a page, encoded: half of what gRPC clients take in one message by default.
@@ -125,7 +126,7 @@ impl Page {
     ///
     /// # Errors
     /// History cannot be read in time.
-    pub(crate) async fn mesh(&self, core: &Core, deadline: Instant) -> Result<MeshState, Error> {
+    pub(crate) async fn mesh(&self, core: &Core, call: &Call) -> Result<MeshState, Error> {
         if self.view.position() == self.position {
             return Ok(self.view.state().mesh.clone());
         }
@@ -133,10 +134,8 @@ impl Page {
             return Ok(mesh);
         }
         let (view, revision) = (self.view.clone(), self.position.revision);
-        let mesh = history::blocking(core.threads, deadline, move || {
-            history::as_of(&view, revision, deadline)
-        })
-        .await?;
+        let read = move |wanted: &Wanted| history::as_of(&view, revision, wanted);
+        let mesh = core.history.read(&call.request_id, call.deadline, read).await?;
         core.pins.put(self.position, &mesh);
         Ok(mesh)
     }

@@ -1,6 +1,6 @@
 //! What is counted of the API. Labels are bounded: methods, codes and transports are fixed sets.
 
-use std::{sync::Arc, time::Duration};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use prometheus_client::{
@@ -13,6 +13,8 @@ use prometheus_client::{
     },
     registry::Registry,
 };
+
+use crate::Error;
 
 /// The registry that all parts of a node share; `/metrics` shows it.
 pub type Shared = Arc<Mutex<Registry>>;
@@ -42,7 +44,7 @@ pub struct DurationLabels {
 /// Labels of a connection that was refused or cut.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CutLabels {
-    /// `limit`, `idle` or `error`.
+    /// `limit`, `address`, `idle`, `stalled`, `error`, or `withdrawn` where the authority of the client's certificate was dropped.
     pub reason: &'static str,
 }
 
@@ -57,6 +59,42 @@ pub(crate) struct Metrics {
     pub(crate) forwarded: Counter,
     pub(crate) forged: Counter,
     pub(crate) replayed: Counter,
+    pub(crate) panics: Panics,
+}
+
+/// One more in a gauge, until it is dropped.
+pub(crate) struct Counted(Gauge);
+
+impl Counted {
+    pub(crate) fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Panics that were caught: each cost one request its answer.
+#[derive(Clone)]
+pub(crate) struct Panics(Counter);
+
+impl Panics {
+    pub(crate) fn new(counter: Counter) -> Self {
+        Self(counter)
+    }
+
+    /// Counts and logs a panic, and says what its request is answered.
+    pub(crate) fn caught(&self, request_id: &str, panic: &(dyn Any + Send)) -> Error {
+        self.0.inc();
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        tracing::error!(request_id, panic = text.unwrap_or("not a text"), "a request panicked");
+        Error::internal("this request met a defect of the node")
+    }
 }
 
 impl Metrics {
@@ -71,6 +109,7 @@ impl Metrics {
             forwarded: Counter::default(),
             forged: Counter::default(),
             replayed: Counter::default(),
+            panics: Panics::new(Counter::default()),
         };
         let registry = registry.sub_registry_with_prefix("meshkit_api");
         registry.register(
@@ -83,7 +122,11 @@ impl Metrics {
             "Time from the head of a request to the head of its answer",
             metrics.durations.clone(),
         );
-        registry.register("requests_in_flight", "Requests under way", metrics.in_flight.clone());
+        registry.register(
+            "requests_in_flight",
+            "Requests under way, until the last byte of their answers is written",
+            metrics.in_flight.clone(),
+        );
         registry.register("connections", "Connections that are open", metrics.connections.clone());
         registry.register(
             "connections_cut",
@@ -104,6 +147,11 @@ impl Metrics {
             "replayed",
             "Retries answered from their first attempt",
             metrics.replayed.clone(),
+        );
+        registry.register(
+            "panics",
+            "Panics that were caught; each cost one request its answer, and its log line names the request",
+            metrics.panics.0.clone(),
         );
         metrics
     }

@@ -1,7 +1,7 @@
 //! The one way of a mutation: options, dry run or commit, and the answer rebuilt from what was committed.
 
 use http::{HeaderMap, HeaderValue, header};
-use proto::{codes::Code, v1};
+use proto::{codes::Code, methods::HttpVerb, v1};
 use raft::Consistency;
 use statemachine::{
     Answer, Command, Conditions, Idempotency, Origin, Outcome, Record, Recorded, Request, Revision, Stamp,
@@ -16,7 +16,7 @@ use crate::{
     core::Core,
     error::REPLAYED,
     headers::{self, DRY_RUN, IDEMPOTENCY_KEY, REASON, TICKET},
-    history,
+    history::{self, Wanted},
 };
 
 /// What every mutation of the mesh can say beside what it changes.
@@ -66,7 +66,18 @@ mutations! {
     DrainPeerRequest,
     UndrainPeerRequest,
     CancelOperationRequest,
+    ApplyClusterRequest,
+    PromoteClusterRequest,
+    DemoteClusterRequest,
+    PatchConfigRequest,
+    RollbackConfigRequest,
+    CompactHistoryRequest,
+    FinalizeUpgradeRequest,
 }
+
+/// What is so hard to take back that its target has to be named again.
+const SEVERE: &[&str] = &["clusters.promote", "clusters.demote"];
+
 
 /// What a mutation is to be answered with, and where it left the mesh.
 struct Answered {
@@ -101,7 +112,11 @@ impl Core {
         command: impl FnOnce(R) -> Result<Command, Error>,
     ) -> Result<tonic::Response<A>, Error> {
         let options = message.take_options().merge(headers)?;
-        let conditions = options.conditions(headers)?;
+        let mut conditions = options.conditions(headers)?;
+        // Replacing a record whole asks for the ETag of what was looked at; without one it may only be created.
+        let creates = call.method.http.verb == HttpVerb::Put && conditions.if_match.is_none();
+        let asked = !conditions.if_absent;
+        conditions.if_absent |= creates;
         let key = options.idempotency_key.clone();
         let idempotency = (!key.is_empty() && !options.dry_run).then(|| {
             let body = message.encode_to_vec();
@@ -114,7 +129,7 @@ impl Core {
         let Some((kind, id)) = command.handler().target() else {
             return Err(Error::internal("a mutation without a target"));
         };
-        options.check_confirmation(&id)?;
+        options.check_confirmation(&id, SEVERE.contains(&command.handler().action()))?;
         let origin = Origin {
             actor: call.principal.subject.clone(),
             reason: options.reason,
@@ -131,9 +146,13 @@ impl Core {
             command,
         };
         let answered = match options.dry_run {
-            true => self.preview(call, request, kind, &id).await?,
-            false => self.commit(call, request, kind, &id).await?,
+            true => self.preview(call, request, kind, &id).await,
+            false => self.commit(call, request, kind, &id).await,
         };
+        let answered = answered.map_err(|error| match error.code() {
+            Code::AlreadyExists if creates && asked => error.if_match_required(),
+            _ => error,
+        })?;
         let body = A::from_record(&answered.record)
             .ok_or_else(|| Error::internal("a record of another kind than the answer's"))?;
         let mut metadata = self.position_headers(answered.revision);
@@ -180,7 +199,8 @@ impl Core {
     /// The answer that the first attempt was given, from its own revision.
     async fn replay(&self, call: &Call, of: Revision, kind: Kind, id: &str) -> Result<Answered, Error> {
         let view = self.handle.view();
-        let first = history::blocking(self.threads, call.deadline, move || Ok(view.unit(of)?)).await?;
+        let read = move |_: &Wanted| Ok(view.unit(of)?);
+        let first = self.history.read(&call.request_id, call.deadline, read).await?;
         let Some(first) = first else {
             let detail = format!("the first attempt was answered at revision {of}, whose history is gone");
             return Err(Error::new(Code::Compacted, detail).hint("read the record to see what it is now"));
@@ -210,8 +230,8 @@ impl Core {
             return Ok(record);
         }
         let target = id.to_owned();
-        let read = move || Ok(view.record_at(kind, &target, revision)?);
-        let found = history::blocking(self.threads, call.deadline, read).await?;
+        let read = move |_: &Wanted| Ok(view.record_at(kind, &target, revision)?);
+        let found = self.history.read(&call.request_id, call.deadline, read).await?;
         found.ok_or_else(|| Error::not_found(kind.word(), id))
     }
 
@@ -315,9 +335,14 @@ impl Options {
     }
 
     /// A confirmation has to name the target, where one is given.
-    fn check_confirmation(&self, target: &str) -> Result<(), Error> {
-        if self.confirm.is_empty() || self.confirm == target {
+    fn check_confirmation(&self, target: &str, severe: bool) -> Result<(), Error> {
+        if self.confirm == target || self.confirm.is_empty() && (!severe || self.dry_run) {
             return Ok(());
+        }
+        if self.confirm.is_empty() {
+            let detail = format!("this is hard to take back: `confirm` has to name `{target}`");
+            let hint = format!("look at it with a dry run first, then send `\"confirm\": \"{target}\"` (`--confirm {target}`)");
+            return Err(Error::new(Code::ConfirmationRequired, detail).hint(hint));
         }
         Err(Error::invalid(
             "confirm",
@@ -372,8 +397,12 @@ mod tests {
             confirm: "p2".into(),
             ..Options::default()
         };
-        options.check_confirmation("p2").unwrap();
-        options.check_confirmation("p1").unwrap_err();
-        Options::default().check_confirmation("p1").unwrap();
+        for severe in [false, true] {
+            options.check_confirmation("p2", severe).unwrap();
+            options.check_confirmation("p1", severe).unwrap_err();
+        }
+        Options::default().check_confirmation("p1", false).unwrap();
+        let missing = Options::default().check_confirmation("p1", true).unwrap_err();
+        assert_eq!(missing.code(), Code::ConfirmationRequired);
     }
 }

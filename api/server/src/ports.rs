@@ -20,6 +20,23 @@ pub trait NodeFacts: Send + Sync + 'static {
     /// Whether the node takes client mutations now; otherwise why not. A node that is short of disk space says
     /// `no_space` here.
     fn accepts_mutations(&self) -> Result<(), Pause>;
+
+    /// What ends first among the certificate of this node and those of the authorities that it trusts, as of the last
+    /// time that the files were read. None where the node has none, as in a simulation.
+    fn nearest_certificate_expiry(&self) -> Option<CertificateExpiry> {
+        None
+    }
+}
+
+/// When a certificate ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateExpiry {
+    /// `node` for the node's own, `ca` for an authority's.
+    pub of: &'static str,
+    /// The first 16 hexadecimal digits of its SHA-256 fingerprint.
+    pub fingerprint: String,
+    /// The last second that counts, since 1970.
+    pub not_after_s: u64,
 }
 
 /// Something about this node that somebody has to see to.

@@ -1,6 +1,7 @@
 //! The server: what it is made of, and the loop that accepts connections.
 
 use std::{
+    net::IpAddr,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -11,13 +12,16 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Authenticator, Config, connection,
+    Authenticator, Config,
+    connection::{self, Connection},
     core::Core,
     forward::Forwarder,
+    history::History,
     listing::Pins,
-    metrics::{CutLabels, Metrics, Shared},
+    metrics::{Counted, CutLabels, Metrics, Shared},
     operation_hub::OperationHub,
     ports::{NodeFacts, Refusals},
+    shares::{self, Places, Shares},
     stack::Stack,
 };
 
@@ -53,6 +57,8 @@ pub struct Parts {
 pub struct Server {
     stack: Arc<Stack>,
     connections: Arc<Semaphore>,
+    /// Connections that have carried no authenticated request, by address.
+    anonymous: Arc<Shares<IpAddr>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -80,30 +86,34 @@ impl Server {
         let hub = Arc::new(OperationHub::default());
         let tasks = TaskTracker::new();
         tasks.spawn(Arc::clone(&hub).run(handle.units(), stop.clone()));
+        let forward_within = Duration::from_millis(deadlines.forward_connect_ms);
+        let forwarder = Forwarder::new(dial, Arc::clone(&clock), forward_within, stop.clone());
         let core = Core {
             cluster,
             status: handle.watch_status(),
+            history: History::new(threads, metrics.panics.clone()),
             auth,
             clock,
             refusals,
             facts,
             metrics,
             registry,
-            threads,
-            forwarder: Forwarder::new(dial, Duration::from_millis(deadlines.forward_connect_ms), stop.clone()),
+            forwarder,
             pins: Pins::new(limits.pinned_lists_max, Duration::from_millis(deadlines.pinned_list_ms)),
             hub,
-            in_flight: Arc::new(Semaphore::new(limits.requests_in_flight_max)),
-            long_polls: Arc::new(Semaphore::new(limits.long_polls_max)),
+            places: Places::new(limits),
             stop: stop.clone(),
             requests: AtomicU64::new(0),
             handle,
             config,
         };
-        let connections = Arc::new(Semaphore::new(core.config.limits.connections_max));
+        let limits = &core.config.limits;
+        let connections = Arc::new(Semaphore::new(limits.connections_max));
+        let anonymous = Shares::new(limits.connections_per_address_anonymous_max);
         Ok(Self {
             stack: Arc::new(Stack::new(Arc::new(core))?),
             connections,
+            anonymous,
             stop,
             tasks,
         })
@@ -129,23 +139,26 @@ impl Server {
                     }
                 }
             };
+            let cut = |reason| core.metrics.cut.get_or_create(&CutLabels { reason }).inc();
             let Ok(place) = Arc::clone(&self.connections).try_acquire_owned() else {
-                core.metrics.cut.get_or_create(&CutLabels { reason: "limit" }).inc();
+                cut("limit");
+                continue;
+            };
+            let Some(share) = self.anonymous.take(shares::party(info.peer)) else {
+                cut("address");
                 continue;
             };
             let connection = connection::run(
                 Arc::clone(&self.stack),
                 Arc::clone(&builder),
                 stream,
-                info,
+                Connection::new(info, share),
                 self.stop.clone(),
             );
-            let gauge = core.metrics.connections.clone();
-            gauge.inc();
+            let counted = Counted::new(&core.metrics.connections);
             connections.spawn(async move {
+                let _held = (place, counted);
                 connection.await;
-                gauge.dec();
-                drop(place);
             });
         }
         drop(listen);

@@ -1,32 +1,34 @@
 //! The way of one request: limits, who, what, deadline, where, and the answer's form. Nothing is changed before all of
 //! it has passed.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use http::{HeaderValue, Request, Response, header, request::Parts as Head};
 use hyper::body::Incoming;
 use proto::{
     codes::Code,
     methods::{self, Method},
 };
-use raft::env::ConnInfo;
-use statemachine::Refusal;
 use tokio::time::Instant;
 use tonic::body::Body;
 
 use crate::{
     Error,
     access::{Api, Exchange},
-    auth::{Principal, forwarded},
+    auth::Principal,
     body::{self, Bounded, RequestBody},
     connection::Connection,
     context::Call,
     core::Core,
     grpc::{self, Services, Target},
     headers::{self, REQUEST_ID},
+    metrics::Counted,
+    outgoing::{self, Held, Outgoing},
     rest,
     route::{Routed, Router},
+    shares::Place,
     system::{self, Page},
     transport,
     way::Way,
@@ -77,8 +79,9 @@ impl Stack {
     }
 
     /// Answers one request. Never fails: every refusal is an answer.
-    pub(crate) async fn serve(&self, connection: &Connection, request: Request<Incoming>) -> Response<Body> {
+    pub(crate) async fn serve(&self, connection: &Connection, request: Request<Incoming>) -> Response<Outgoing> {
         let conn = &connection.info;
+        let (busy, counted) = (connection.begin(), Counted::new(&self.core.metrics.in_flight));
         let (head, body) = request.into_parts();
         let mut exchange = Exchange {
             started: Instant::now(),
@@ -95,31 +98,45 @@ impl Stack {
         // Who waits to be told that the body is wanted need not send it.
         let waits = head.headers.contains_key(header::EXPECT);
         let mut unread = Some(body);
-        self.core.metrics.in_flight.inc();
-        let answer = match self.core.in_flight.try_acquire() {
-            Ok(_place) => self.answer(&mut exchange, connection, head, &mut unread).await,
-            Err(_) => Err(
-                Error::new(Code::ResourceExhausted, "too many requests are under way at this node")
-                    .with(|problem| problem.retry_after_ms = 100)
-                    .hint("try again in a moment, or another node"),
-            ),
-        };
-        self.core.metrics.in_flight.dec();
+        let bodiless = head.method == http::Method::HEAD;
+        let mut place = None;
+        let answer = AssertUnwindSafe(self.answer(&mut exchange, connection, head, &mut unread, &mut place));
+        let answer = answer.catch_unwind().await;
+        let answer = answer.unwrap_or_else(|panic| Err(self.core.metrics.panics.caught(&exchange.request_id, &*panic)));
         let mut response = match answer {
             Ok(response) => response,
             Err(error) => {
                 if let Some(body) = unread.take().filter(|_| !waits) {
-                    body::drain(body, self.core.config.limits.drain_bytes_max, self.core.drain_within()).await;
+                    self.read_away(body, &mut place).await;
                 }
                 let path = path.as_ref().map_or("/", |path| path.as_str());
                 self.refuse(&exchange, error, path)
             }
         };
+        if bodiless {
+            response = outgoing::head_alone(response);
+        }
         if let Ok(id) = HeaderValue::from_str(&exchange.request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
         exchange.finish(&response, &self.core.metrics);
-        response
+        let held = Held {
+            busy,
+            _counted: counted,
+            _place: place,
+        };
+        let panics = self.core.metrics.panics.clone();
+        response.map(|body| Outgoing::new(body, held, panics, exchange.request_id))
+    }
+
+    /// Reads the body of a refused request away, where there is a place for it.
+    async fn read_away(&self, body: Incoming, place: &mut Option<Place>) {
+        if place.is_none() {
+            *place = self.core.places.anonymous().ok();
+        }
+        if place.is_some() {
+            body::drain(body, self.core.config.limits.drain_bytes_max, self.core.drain_within()).await;
+        }
     }
 
     fn refuse(&self, exchange: &Exchange, error: Error, path: &str) -> Response<Body> {
@@ -135,6 +152,7 @@ impl Stack {
         connection: &Connection,
         mut head: Head,
         unread: &mut Option<Incoming>,
+        place: &mut Option<Place>,
     ) -> Result<Response<Body>, Error> {
         let what = self.what(exchange, &head)?;
         let length = head
@@ -149,12 +167,15 @@ impl Stack {
             What::System(Page::Live | Page::Ready | Page::OpenApi) | What::GrpcOther(Target::Health)
                 if !is_watch(&head) =>
             {
-                return self.anonymous(what, connection, head, unread).await;
+                *place = Some(self.core.places.anonymous()?);
+                return self.anonymous(what, head, unread).await;
             }
             what => what,
         };
         let caller = self.caller(exchange, &connection.info, &mut head)?;
         exchange.principal = Some(Arc::clone(&caller.principal));
+        connection.authenticated();
+        *place = Some(self.core.places.request(&caller.principal.subject)?);
         match what {
             What::System(page) => {
                 self.need(methods::Scope::Observe, &caller.principal)?;
@@ -163,17 +184,17 @@ impl Stack {
             What::GrpcOther(target) => {
                 self.need(methods::Scope::Read, &caller.principal)?;
                 let (deadline, limit) = (self.deadline(&head, None)?, self.core.config.limits.body_bytes_max);
-                self.stream(target, connection, head, unread, deadline, limit).await
+                self.stream(target, head, unread, deadline, limit).await
             }
             What::Grpc(method, target) => {
-                if let Err(error) = self.need(method.scope, &caller.principal) {
+                if let Err(error) = self.may(method, &caller, &head) {
                     let target = self.named_target(method, None, unread).await;
                     return Err(self.note(exchange, method, target, error));
                 }
                 self.grpc(exchange, caller, method, target, head, unread).await
             }
             What::Rest(method, variables) => {
-                if let Err(error) = self.need(method.scope, &caller.principal) {
+                if let Err(error) = self.may(method, &caller, &head) {
                     let target = self.named_target(method, Some(&variables), unread).await;
                     return Err(self.note(exchange, method, target, error));
                 }
@@ -222,108 +243,13 @@ impl Stack {
         }
     }
 
-    /// Who asks: a member node on somebody's behalf, or the sender itself.
-    fn caller(&self, exchange: &mut Exchange, conn: &ConnInfo, head: &mut Head) -> Result<Caller, Error> {
-        let now_s = self.core.clock.wall_ms() / 1000;
-        if let Some(value) = head.headers.remove(forwarded::HEADER) {
-            if let Some(member) = self.core.member(conn) {
-                let forwarded = forwarded::Forwarded::decode(&value)
-                    .ok_or_else(|| Error::invalid(forwarded::HEADER, "not of the form that nodes write"))?;
-                if forwarded.principal.expires_s.is_some_and(|end| end <= now_s) {
-                    return Err(Error::new(Code::CredentialExpired, "the token has expired"));
-                }
-                tracing::debug!(via = %member.node, request_id = %exchange.request_id, "forwarded");
-                exchange.transport = forwarded.transport;
-                exchange.address = forwarded.address;
-                exchange.forwarded = true;
-                return Ok(Caller {
-                    principal: forwarded.principal,
-                    hop: true,
-                });
-            }
-            self.core.metrics.forged.inc();
-            tracing::warn!(address = %conn.peer, request_id = %exchange.request_id,
-                "a forwarding header from somebody who is no member node was thrown away");
-        }
-        let principal = self.core.auth.principal(conn, &head.headers, now_s)?;
-        Ok(Caller { principal, hop: false })
-    }
-
-    fn need(&self, scope: methods::Scope, principal: &Principal) -> Result<(), Error> {
-        if principal.holds(scope) {
-            return Ok(());
-        }
-        let held = match principal.scope {
-            Some(held) => format!("`{}` holds {held}", principal.subject),
-            None => format!("`{}` holds none", principal.subject),
-        };
-        Err(Error::scope_missing(scope, &held))
-    }
-
-    /// Has a refusal of a known caller written into the audit trail.
-    fn note(&self, exchange: &Exchange, method: &Method, target: String, error: Error) -> Error {
-        self.core.refusals.note(Refusal {
-            actor: exchange
-                .principal
-                .as_ref()
-                .map(|principal| principal.subject.clone())
-                .unwrap_or_default(),
-            action: method.action.clone(),
-            target,
-            code: error.name().to_owned(),
-            request_id: exchange.request_id.clone(),
-            transport: exchange.transport.to_owned(),
-            node: self.core.handle.node(),
-            refused_wall_ms: self.core.clock.wall_ms(),
-        });
-        error
-    }
-
-    /// What a refused request was about: `peer/p1`; empty where that cannot be told.
-    async fn named_target(
-        &self,
-        method: &'static Method,
-        variables: Option<&[(&'static str, String)]>,
-        unread: &mut Option<Incoming>,
-    ) -> String {
-        let Some(kind) = rest::kind_of(method) else {
-            return String::new();
-        };
-        let id = match variables {
-            Some(variables) => variables
-                .iter()
-                .find(|(name, _)| *name == "id")
-                .map(|(_, id)| id.clone()),
-            None => {
-                let Some(body) = unread.take() else {
-                    return String::new();
-                };
-                let read = body::collect(RequestBody::network(body, self.core.config.limits.body_bytes_max));
-                match tokio::time::timeout(self.core.drain_within(), read).await {
-                    Ok(Ok(framed)) => grpc::unframe(framed).and_then(|message| rest::id_in(method, message)),
-                    _ => None,
-                }
-            }
-        };
-        // Only what could be an id gets into the trail.
-        let id = id.and_then(|id| statemachine::PeerId::new(&id).ok());
-        id.map(|id| format!("{kind}/{id}")).unwrap_or_default()
-    }
-
     /// Pages and checks that anybody may see.
-    async fn anonymous(
-        &self,
-        what: What,
-        connection: &Connection,
-        head: Head,
-        unread: &mut Option<Incoming>,
-    ) -> Result<Response<Body>, Error> {
+    async fn anonymous(&self, what: What, head: Head, unread: &mut Option<Incoming>) -> Result<Response<Body>, Error> {
         match what {
             What::System(page) => system::answer(page, &self.core, &self.openapi),
             What::GrpcOther(target) => {
                 let deadline = Instant::now() + ANONYMOUS_WITHIN;
-                self.stream(target, connection, head, unread, deadline, ANONYMOUS_BYTES_MAX)
-                    .await
+                self.stream(target, head, unread, deadline, ANONYMOUS_BYTES_MAX).await
             }
             What::Grpc(..) | What::Rest(..) => Err(Error::internal("a request took a way that is not its own")),
         }
@@ -333,17 +259,16 @@ impl Stack {
     async fn stream(
         &self,
         target: Target,
-        connection: &Connection,
         head: Head,
         unread: &mut Option<Incoming>,
         deadline: Instant,
         limit: usize,
     ) -> Result<Response<Body>, Error> {
         let body = take(unread, limit);
-        let (stop, busy) = (self.core.stop.clone(), connection.begin());
+        let stop = self.core.stop.clone();
         let response = self.services.call(target, Request::from_parts(head, body));
         let response = tokio::time::timeout_at(deadline, response).await.map_err(|_| late())?;
-        Ok(response.map(|body| Body::new(Bounded::new(body, deadline, stop, Some(busy)))))
+        Ok(response.map(|body| Body::new(Bounded::new(body, deadline, stop))))
     }
 
     async fn grpc(

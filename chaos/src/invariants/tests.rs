@@ -5,7 +5,7 @@ use std::sync::Arc;
 use statemachine::{
     Answer, ClusterId, Command, Conditions, Entry, Hash, Idempotency, InitMesh, MeshId, NodeId, Origin, PatchPeer,
     PeerId, Proposal, Recorded, RegisterPeer, Revision, Stamp, State, TimelineId, apply,
-    record::{Attributes, PeerSpec, Settings},
+    record::{Attributes, Overrides, PeerSpec},
 };
 
 use super::{ALL, Findings};
@@ -127,7 +127,7 @@ fn good() -> Evidence {
             mesh: MeshId::new("m").unwrap(),
             cluster: cluster.clone(),
             timeline: TimelineId(7),
-            settings: Settings::default(),
+            settings: Overrides::new(),
         },
     );
     let spec = PeerSpec {

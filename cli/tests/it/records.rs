@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use prost_types::Timestamp as ProtoTimestamp;
-use proto::v1::{AuditRecord, Node, Operation, Peer, Status, audit_record, node, operation, peer, status};
+use proto::v1::{Alarm, AuditRecord, Node, Operation, Peer, Status, audit_record, node, operation, peer, status};
 
 /// "Now" in relative times.
 pub fn now() -> Timestamp {
@@ -155,6 +155,8 @@ pub fn status() -> Status {
         role: role.into(),
         lag_entries: Some(0),
         last_contact_ms: Some(12),
+        version: "0.1.0".into(),
+        feature_level: 2,
     };
     Status {
         mesh: "demo".into(),
@@ -183,10 +185,11 @@ pub fn status() -> Status {
                 ..node(3, node::Role::Unreachable)
             },
         ],
-        alarms: vec![status::Alarm {
+        alarms: vec![Alarm {
             name: "NOSPACE".into(),
             node: 3,
             detail: "1.2 GiB free, 2 GiB needed".into(),
+            since: ago(600),
         }],
         peers: Some(status::PeersByStatus {
             active: 3,
@@ -200,5 +203,8 @@ pub fn status() -> Status {
         node_version: "0.1.0".into(),
         voters_reachable: 2,
         voters_needed: 2,
+        oldest_revision: 1,
+        certificate_expires_at: ago(-20 * 86_400),
+        warnings: vec!["the node certificate 8f3a2b1c00000000 runs out in 20 days: plan to renew it".into()],
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::document::{Entries, Problems};
+use super::Config;
+use super::document::{Entries, Place, Problems};
 use super::sections::{Api, Auth, Limits, Log, Mesh, Node, Raft, Retention, Storage, Telemetry, Tls};
 
 /// The scopes a binding may grant.
@@ -106,10 +107,6 @@ pub(super) fn tls(tls: &Tls, entries: &Entries<'_>, problems: &mut Problems) {
 
 pub(super) fn auth(auth: &Auth, entries: &Entries<'_>, problems: &mut Problems) {
     for binding in &auth.binding.0 {
-        if !binding.spiffe.starts_with("spiffe://") {
-            let message = format!("`binding`: {:?} is not a SPIFFE id (spiffe://…)", binding.spiffe);
-            problems.add(&entries.place_of("binding"), message, None);
-        }
         for scope in binding
             .scopes
             .0
@@ -122,6 +119,17 @@ pub(super) fn auth(auth: &Auth, entries: &Entries<'_>, problems: &mut Problems) 
                 format!("`binding`: unknown scope {scope:?}"),
                 help,
             );
+        }
+    }
+}
+
+/// What one section says of another: bindings are of names of this mesh. `bindings` are the places of theirs.
+pub(super) fn across(config: &Config, bindings: &[Place], problems: &mut Problems) {
+    for (at, binding) in config.auth.binding.0.iter().enumerate() {
+        if let Err(why) = api_server::Binding::check_pattern(&config.mesh.id, &binding.spiffe) {
+            let place = bindings.get(at).unwrap_or(&Place::Nowhere);
+            let help = format!("like \"spiffe://{}/client/*\"", config.mesh.id);
+            problems.add(place, format!("`spiffe`: {:?} {why}", binding.spiffe), Some(help));
         }
     }
 }

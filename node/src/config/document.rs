@@ -265,6 +265,25 @@ impl<'d> Document<'d> {
         Self { sections }
     }
 
+    /// Where each element of an array of tables says a key, or the element where it does not.
+    pub fn places(&self, section: &str, array: &str, key: &str) -> Vec<Place> {
+        let found = self.sections.get(section).and_then(|entries| entries.keys.get(array));
+        let Some((_, Found { value, place })) = found else {
+            return Vec::new();
+        };
+        let DeValue::Array(elements) = value else {
+            return Vec::new();
+        };
+        let of_element = |element: &toml::Spanned<DeValue<'d>>| match element.get_ref() {
+            DeValue::Table(table) => {
+                let said = table.iter().find(|(name, _)| name.get_ref() == key);
+                place.of(said.map_or_else(|| element.span(), |(_, value)| value.span()))
+            }
+            _ => place.of(element.span()),
+        };
+        elements.iter().map(of_element).collect()
+    }
+
     /// The entries of a section, empty when nobody gave one.
     pub fn take(&mut self, name: &str) -> Entries<'d> {
         self.sections

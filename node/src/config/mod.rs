@@ -139,7 +139,9 @@ impl Config {
         let overrides = environment.values();
         let mut problems = Problems::default();
         let mut document = Document::new(&table, &overrides, SECTIONS, &mut problems);
+        let bindings = document.places("auth", "binding", "spiffe");
         let config = Self::read(&mut document, &mut problems);
+        check::across(&config, &bindings, &mut problems);
         problems.0.sort_by_key(|problem| match &problem.place {
             Place::File(range) => range.start,
             Place::Env(_) | Place::Nowhere => usize::MAX,

@@ -62,6 +62,14 @@ fn an_unknown_key_is_refused_with_line_caret_and_the_nearest() {
 }
 
 #[test]
+fn a_binding_of_another_meshs_names_is_refused_with_line_and_caret() {
+    insta::assert_snapshot!(refused(
+        "[[auth.binding]]\nspiffe = \"spiffe://m/client/*\"\nscopes = [\"mesh.read\"]\n\
+         [[auth.binding]]\nspiffe = \"spiffe://other/client/*\"\nscopes = [\"mesh.admin\"]\n"
+    ));
+}
+
+#[test]
 fn every_problem_is_told_at_once() {
     insta::assert_snapshot!(refused(
         "[raft]\nheartbeat_interval_ms = 5\nelection_timeout_min_ms = \"soon\"\n[rafd]\n[log]\nlevel = \"loud\"\n\
@@ -136,7 +144,19 @@ fn values_have_to_fit_each_other() {
         ),
         (
             "[[auth.binding]]\nspiffe = \"https://m/client/a\"\nscopes = [\"mesh.read\"]\n",
-            "not a SPIFFE id",
+            "must begin with `spiffe://m/`",
+        ),
+        (
+            "[[auth.binding]]\nspiffe = \"spiffe://n/client/a\"\nscopes = [\"mesh.read\"]\n",
+            "must begin with `spiffe://m/`",
+        ),
+        (
+            "[[auth.binding]]\nspiffe = \"spiffe://m/client/a*\"\nscopes = [\"mesh.read\"]\n",
+            "stands for one whole segment",
+        ),
+        (
+            "[[auth.binding]]\nspiffe = \"spiffe://m//a\"\nscopes = [\"mesh.read\"]\n",
+            "empty segment",
         ),
         (
             "[[auth.binding]]\nspiffe = \"spiffe://m/client/a\"\n",

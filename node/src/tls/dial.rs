@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use raft::env::{BoxStream, ConnInfo, Dial, PeerIdentity, Purpose, Target, Transport};
+use raft::env::{BoxStream, ConnInfo, Dial, Purpose, Target, Transport};
 
 use super::Certificates;
-use crate::certs::identity::{self, Identity};
+use super::standing::Side;
+use crate::certs::identity::Identity;
 use crate::config::check::host_and_port;
 
 /// The production [`Dial`]: TCP, then TLS with both sides' certificates.
@@ -45,7 +46,9 @@ impl TlsDial {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let stream = TlsConnector::from(config).connect(name, stream).await?;
-        let identity = peer_identity(stream.get_ref().1.peer_certificates())?
+        let identity = self
+            .certificates
+            .admit(Side::Dialled, stream.get_ref().1.peer_certificates(), &current)?
             .ok_or_else(|| io::Error::new(io::ErrorKind::PermissionDenied, "the other side showed no certificate"))?;
         if let Some(node) = to.node {
             let found = Identity::parse(&identity.uri);
@@ -83,20 +86,4 @@ impl Dial for TlsDial {
         }
         .boxed()
     }
-}
-
-/// Who the other side of a finished handshake is; `None` when it showed no certificate.
-///
-/// # Errors
-/// When its certificate names nobody, or more than one.
-pub(super) fn peer_identity(chain: Option<&[CertificateDer<'_>]>) -> io::Result<Option<PeerIdentity>> {
-    let Some(leaf) = chain.and_then(<[_]>::first) else {
-        return Ok(None);
-    };
-    let uri =
-        identity::of_certificate(leaf).map_err(|detail| io::Error::new(io::ErrorKind::PermissionDenied, detail))?;
-    Ok(Some(PeerIdentity {
-        uri,
-        certificate: bytes::Bytes::copy_from_slice(leaf),
-    }))
 }

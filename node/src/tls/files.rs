@@ -8,15 +8,16 @@ use arc_swap::ArcSwap;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
 
-use raft::env::Purpose;
+use raft::env::{PeerIdentity, Purpose};
 
+use super::expiry::{self, Expiries, Expiry};
 use super::signer::NodeKey;
+use super::standing::{Side, Standings};
 use super::verify::NodeVerifier;
 use super::{Error, alpn};
 use crate::certs::identity::{self, Identity};
@@ -30,6 +31,9 @@ pub struct Certificates {
     /// Who this node is, and therefore what its own certificate has to say.
     own: Identity,
     current: ArcSwap<Loaded>,
+    /// The connections that are up and whose other side has shown a certificate.
+    standings: Standings,
+    expiries: Expiries,
 }
 
 /// One state of the files.
@@ -39,7 +43,12 @@ pub(super) struct Loaded {
     pub(super) dial_api: Arc<ClientConfig>,
     pub(super) dial_raft: Arc<ClientConfig>,
     pub(super) signer: NodeKey,
-    not_after: SystemTime,
+    /// Judges who dials us …
+    clients: Arc<dyn ClientCertVerifier>,
+    /// … and whom we dial.
+    nodes: Arc<NodeVerifier>,
+    /// When the node's certificate ends, and those of the authorities.
+    expiries: Vec<Expiry>,
 }
 
 impl std::fmt::Debug for Certificates {
@@ -57,22 +66,74 @@ impl Certificates {
     /// When a file cannot be used, or the certificate is not this node's.
     pub fn load(tls: &sections::Tls, own: Identity) -> Result<Arc<Self>, Error> {
         let loaded = Loaded::read(tls, &own)?;
+        let expiries = Expiries::default();
+        expiries.show(&loaded.expiries);
         Ok(Arc::new(Self {
             own,
             current: ArcSwap::from_pointee(loaded),
+            standings: Standings::default(),
+            expiries,
         }))
     }
 
-    /// Reads the files again. Connections that are up stay; new ones use what was read. On an
-    /// error everything stays as it was.
-    pub fn reload(&self, tls: &sections::Tls) -> Result<(), Error> {
-        self.current.store(Arc::new(Loaded::read(tls, &self.own)?));
-        Ok(())
+    /// Reads the files again. New connections use what was read. Connections that are up stay, but for those whose
+    /// other side showed a certificate that none of the authorities has signed any more: their standing is withdrawn.
+    /// Answers how many these are.
+    ///
+    /// # Errors
+    /// A file cannot be used; everything then stays as it was.
+    pub fn reload(&self, tls: &sections::Tls) -> Result<usize, Error> {
+        let loaded = Arc::new(Loaded::read(tls, &self.own)?);
+        self.expiries.show(&loaded.expiries);
+        self.current.store(loaded.clone());
+        Ok(self.standings.withdraw(|side, chain| !loaded.trusts(side, chain)))
+    }
+
+    /// The other side of a finished handshake that went by `under`; `None` when it showed no certificate.
+    ///
+    /// # Errors
+    /// Its certificate names nobody, or more than one, or its authority was dropped during the handshake.
+    pub(super) fn admit(
+        &self,
+        side: Side,
+        chain: Option<&[CertificateDer<'_>]>,
+        under: &Arc<Loaded>,
+    ) -> std::io::Result<Option<PeerIdentity>> {
+        let Some(chain) = chain.filter(|chain| !chain.is_empty()) else {
+            return Ok(None);
+        };
+        let identity = self.standings.admit(side, chain)?;
+        // Whoever reloads stores first and withdraws then, so one of the two sees the other.
+        let current = self.current();
+        if !Arc::ptr_eq(under, &current) && !current.trusts(side, chain) {
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::PermissionDenied,
+                format!("the authority of {} is not trusted any more", identity.uri),
+            ));
+        }
+        Ok(Some(identity))
     }
 
     /// When the node's certificate ends.
     pub fn not_after(&self) -> SystemTime {
-        self.current.load().not_after
+        let current = self.current.load();
+        let own = current.expiries.iter().find(|expiry| expiry.of == expiry::Use::Node);
+        own.map_or(SystemTime::UNIX_EPOCH, |expiry| expiry.not_after)
+    }
+
+    /// What ends first among the node's certificate and those of the authorities that it trusts.
+    pub fn nearest_expiry(&self) -> Option<Expiry> {
+        self.current
+            .load()
+            .expiries
+            .iter()
+            .min_by_key(|expiry| expiry.not_after)
+            .cloned()
+    }
+
+    /// Has the ends of all certificates shown as `meshkit_certificate_expiry_seconds`.
+    pub fn register(&self, registry: &mut prometheus_client::registry::Registry) {
+        self.expiries.register(registry);
     }
 
     pub(super) fn current(&self) -> Arc<Loaded> {
@@ -83,13 +144,15 @@ impl Certificates {
 impl Loaded {
     fn read(tls: &sections::Tls, own: &Identity) -> Result<Self, Error> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let roots = Arc::new(roots(&tls.ca_file)?);
-        let chain = chain(&tls.cert_file)?;
-        let not_after = check_own(&chain, own, &tls.cert_file)?;
+        let authorities = certificates(&tls.ca_file)?;
+        let mut expiries = expiry::of_authorities(&authorities).map_err(|why| file(&tls.ca_file, why))?;
+        let roots = Arc::new(roots(authorities, &tls.ca_file)?);
+        let chain = certificates(&tls.cert_file)?;
+        expiries.push(check_own(&chain, own, &tls.cert_file)?);
         let key = || PrivateKeyDer::from_pem_file(&tls.key_file).map_err(|error| file(&tls.key_file, describe(&error)));
         let verifier = Arc::new(NodeVerifier::new(roots.clone(), provider.clone(), own.clone()));
         // Our own certificate has to pass what we demand of others, else nobody will talk to us.
-        verifier.verify_chain(&chain).map_err(|error| {
+        verifier.verify_chain(&chain, UnixTime::now()).map_err(|error| {
             Error::Mismatch(format!(
                 "{}: not signed by any authority in {} or not valid now: {error}",
                 tls.cert_file.display(),
@@ -98,14 +161,35 @@ impl Loaded {
         })?;
         let leaf = chain.first().map(|leaf| leaf.to_vec()).unwrap_or_default();
         let signer = NodeKey::new(&leaf, key()?.secret_der()).map_err(|why| file(&tls.key_file, why))?;
+        let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build();
+        let clients = clients.map_err(|error| Error::Mismatch(error.to_string()))?;
         Ok(Self {
             signer,
+            clients,
+            nodes: verifier.clone(),
             api: Arc::new(server(&provider, &roots, chain.clone(), key()?, Purpose::Api, tls)?),
             raft: Arc::new(server(&provider, &roots, chain.clone(), key()?, Purpose::Raft, tls)?),
             dial_api: Arc::new(client(&provider, &verifier, chain.clone(), key()?, Purpose::Api, tls)?),
             dial_raft: Arc::new(client(&provider, &verifier, chain, key()?, Purpose::Raft, tls)?),
-            not_after,
+            expiries,
         })
+    }
+
+    /// Whether one of the authorities has signed a chain that was good when its connection began. Whether it has ended
+    /// since is asked elsewhere, each time it counts, and answered with what to do.
+    fn trusts(&self, side: Side, chain: &[CertificateDer<'_>]) -> bool {
+        let Some((leaf, intermediates)) = chain.split_first() else {
+            return false;
+        };
+        let now = UnixTime::now();
+        let at = match expiry::not_after(leaf) {
+            Ok(end) => now.min(UnixTime::since_unix_epoch(end)),
+            Err(_) => return false,
+        };
+        match side {
+            Side::Accepted => self.clients.verify_client_cert(leaf, intermediates, at).is_ok(),
+            Side::Dialled => self.nodes.verify_chain(chain, at).is_ok(),
+        }
     }
 }
 
@@ -136,9 +220,9 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     Ok(certificates)
 }
 
-fn roots(path: &Path) -> Result<RootCertStore, Error> {
+fn roots(authorities: Vec<CertificateDer<'static>>, path: &Path) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
+    for certificate in authorities {
         roots
             .add(certificate)
             .map_err(|error| file(path, format!("an authority cannot be used: {error}")))?;
@@ -146,12 +230,8 @@ fn roots(path: &Path) -> Result<RootCertStore, Error> {
     Ok(roots)
 }
 
-fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    certificates(path)
-}
-
 /// Checks that the node's certificate is the node's. Answers when it ends.
-fn check_own(chain: &[CertificateDer<'_>], own: &Identity, path: &Path) -> Result<SystemTime, Error> {
+fn check_own(chain: &[CertificateDer<'_>], own: &Identity, path: &Path) -> Result<Expiry, Error> {
     let leaf = chain.first().ok_or_else(|| file(path, "holds no certificate"))?;
     let uri = identity::of_certificate(leaf).map_err(|detail| file(path, detail))?;
     if uri != own.to_string() {
@@ -160,15 +240,12 @@ fn check_own(chain: &[CertificateDer<'_>], own: &Identity, path: &Path) -> Resul
             path.display()
         )));
     }
-    let (_, parsed) =
-        X509Certificate::from_der(leaf).map_err(|error| file(path, format!("not a certificate: {error}")))?;
-    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
-    let not_after = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-    let left = not_after.duration_since(SystemTime::now()).unwrap_or_default();
+    let expiry = Expiry::of_node(leaf).map_err(|why| file(path, why))?;
+    let left = expiry.not_after.duration_since(SystemTime::now()).unwrap_or_default();
     if left < EXPIRES_SOON {
         tracing::warn!(file = %path.display(), days = left.as_secs() / 86_400, "the node's certificate expires soon");
     }
-    Ok(not_after)
+    Ok(expiry)
 }
 
 fn server(

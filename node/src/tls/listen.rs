@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use raft::env::{BoxStream, ConnInfo, Listen, Transport};
 
 use super::Certificates;
-use super::dial::peer_identity;
+use super::standing::Side;
 use crate::config::sections;
 
 /// Which of the node's two doors a listener is.
@@ -163,7 +163,7 @@ async fn handshake(door: Door, certificates: &Certificates, stream: TcpStream, p
     };
     let stream = TlsAcceptor::from(config).accept(stream).await?;
     let session = stream.get_ref().1;
-    let identity = peer_identity(session.peer_certificates())?;
+    let identity = certificates.admit(Side::Accepted, session.peer_certificates(), &current)?;
     let transport = match door {
         Door::Raft => Some(Transport::Raft),
         Door::Api => match session.alpn_protocol() {

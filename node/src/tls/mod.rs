@@ -3,12 +3,15 @@
 //! Both listeners show the node's certificate. The API listener takes clients with or without a
 //! certificate of the mesh's authorities, the Raft listener only those with one, and the dialler
 //! insists on a node of this mesh and cluster. What they yield is a byte stream and who is at the
-//! other end: nothing behind them knows TLS.
+//! other end: nothing behind them knows TLS. Whether who that is still counts travels with it, as a
+//! standing that a change of the authorities withdraws.
 
 pub mod dial;
+pub mod expiry;
 pub mod files;
 pub mod listen;
 mod signer;
+mod standing;
 mod verify;
 
 pub use dial::TlsDial;

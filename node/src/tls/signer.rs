@@ -3,7 +3,7 @@
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use bytes::Bytes;
-use controllers::{Signer, SignerError};
+use controllers::{Signed, Signer, SignerError};
 
 use super::Certificates;
 
@@ -26,14 +26,14 @@ impl NodeKey {
 }
 
 impl Signer for Certificates {
-    fn certificate(&self) -> Vec<u8> {
-        self.current().signer.leaf.to_vec()
-    }
-
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignerError> {
-        let signature = self.current().signer.key.sign(&SystemRandom::new(), message);
-        signature
-            .map(|signature| signature.as_ref().to_vec())
-            .map_err(|error| SignerError(error.to_string()))
+    fn sign(&self, message: &[u8]) -> Result<Signed, SignerError> {
+        // One state of the files for both halves.
+        let current = self.current();
+        let signature = current.signer.key.sign(&SystemRandom::new(), message);
+        let signature = signature.map_err(|error| SignerError(error.to_string()))?;
+        Ok(Signed {
+            certificate: current.signer.leaf.to_vec(),
+            signature: signature.as_ref().to_vec(),
+        })
     }
 }

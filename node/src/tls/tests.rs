@@ -52,6 +52,7 @@ impl Mesh {
             key_file: path("key"),
             handshake_timeout_ms: 300,
             handshakes_max: 4,
+            reload_interval_ms: 100,
         }
     }
 
@@ -278,11 +279,120 @@ fn the_nodes_key_signs_what_its_certificate_verifies() {
     use controllers::Signer;
     let mesh = Mesh::new();
     let (one, _) = mesh.certificates(node("m", "c", 1));
-    let signature = one.sign(b"checkpoint").unwrap();
-    let certificate = one.certificate();
-    let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).unwrap();
+    let signed = one.sign(b"checkpoint").unwrap();
+    assert!(verifies(&signed, b"checkpoint"));
+    assert!(!verifies(&signed, b"other"));
+}
+
+fn verifies(signed: &controllers::Signed, message: &[u8]) -> bool {
+    let (_, parsed) = x509_parser::parse_x509_certificate(&signed.certificate).unwrap();
     let key = parsed.public_key().subject_public_key.data.to_vec();
     let verify = aws_lc_rs::signature::UnparsedPublicKey::new(&aws_lc_rs::signature::ECDSA_P256_SHA256_ASN1, key);
-    assert!(verify.verify(b"checkpoint", &signature).is_ok());
-    assert!(verify.verify(b"other", &signature).is_err());
+    verify.verify(message, &signed.signature).is_ok()
+}
+
+#[test]
+fn a_signature_and_its_certificate_are_of_one_key_while_keys_are_replaced() {
+    use controllers::Signer;
+    let mesh = Mesh::new();
+    let own = node("m", "c", 1);
+    let (one, first) = mesh.certificates(own.clone());
+    let second = mesh.files("second", &own);
+    std::thread::scope(|scope| {
+        let replacing = scope.spawn(|| {
+            for at in 0..200 {
+                one.reload([&first, &second][at % 2]).unwrap();
+            }
+        });
+        let mut seen = std::collections::BTreeSet::new();
+        while !replacing.is_finished() {
+            let signed = one.sign(b"checkpoint").unwrap();
+            assert!(
+                verifies(&signed, b"checkpoint"),
+                "a signature with another key's certificate"
+            );
+            seen.insert(signed.certificate);
+        }
+        assert_eq!(seen.len(), 2, "the keys were not replaced in between");
+    });
+}
+
+#[tokio::test]
+async fn connections_whose_authority_was_dropped_are_told_and_no_others() {
+    let (old, new) = (Mesh::new(), Mesh::new());
+    let bundle = |name: &str, of: &[&Mesh], tls: &Tls| {
+        let text = of
+            .iter()
+            .map(|mesh| std::fs::read_to_string(mesh.directory.path().join("ca.crt")).unwrap());
+        let file = old.directory.path().join(name);
+        std::fs::write(&file, text.collect::<String>()).unwrap();
+        Tls {
+            ca_file: file,
+            ..tls.clone()
+        }
+    };
+    let (one, two) = (node("m", "c", 1), node("m", "c", 2));
+    let (here, before) = old.certificates(one.clone());
+    let (there, dialling) = old.certificates(two.clone());
+    // Both trust both; the one who listens has its certificate from the new authority already.
+    let leaf = new.files("one", &one);
+    here.reload(&bundle("both", &[&old, &new], &leaf)).unwrap();
+    there.reload(&bundle("both", &[&old, &new], &dialling)).unwrap();
+    assert_eq!(here.nearest_expiry().unwrap().of, expiry::Use::Node);
+    let mut door = listen(Door::Raft, &(here.clone(), before)).await;
+    let to = target(&door, Some(1), Purpose::Raft);
+    let dialler = TlsDial::new(there.clone(), Duration::from_secs(2));
+    let (accepted, dialled) = tokio::join!(door.accept(), dialler.dial(&to));
+    let (by_old, to_new) = (accepted.unwrap(), dialled.unwrap());
+    there
+        .reload(&bundle("both", &[&old, &new], &new.files("two", &two)))
+        .unwrap();
+    let (accepted, dialled) = tokio::join!(door.accept(), dialler.dial(&to));
+    let (by_new, _to_new) = (accepted.unwrap(), dialled.unwrap());
+
+    assert_eq!(here.reload(&bundle("new", &[&new], &leaf)).unwrap(), 1);
+    let standing = |info: &raft::env::ConnInfo| info.identity.clone().unwrap().standing;
+    let told = tokio::time::timeout(Duration::from_secs(5), async { standing(&by_old.1).withdrawn().await });
+    told.await.unwrap();
+    assert!(!standing(&by_new.1).is_withdrawn() && !standing(&to_new.1).is_withdrawn());
+    // Who dialled judges likewise: back to the old authority alone, what answered with a new leaf is disowned.
+    assert_eq!(there.reload(&bundle("old", &[&old], &dialling)).unwrap(), 2);
+    assert!(standing(&to_new.1).is_withdrawn());
+}
+
+#[test]
+fn the_ends_of_all_certificates_in_use_are_shown() {
+    let mesh = Mesh::new();
+    let (one, tls) = mesh.certificates(node("m", "c", 1));
+    let mut registry = prometheus_client::registry::Registry::default();
+    one.register(&mut registry);
+    let samples = || {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let samples = text
+            .lines()
+            .filter(|line| line.starts_with("meshkit_certificate_expiry_seconds{"));
+        samples.map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+    };
+    let first = samples();
+    assert_eq!(first.len(), 2, "{first:?}");
+    let end = one.not_after().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let is_node = |line: &&String| line.contains("use=\"node\"");
+    assert!(
+        first.iter().find(is_node).unwrap().ends_with(&format!(" {end}")),
+        "{first:?}"
+    );
+    assert!(first.iter().any(|line| line.contains("use=\"ca\"")), "{first:?}");
+    let nearest = one.nearest_expiry().unwrap();
+    assert_eq!((nearest.of, nearest.unix_s()), (expiry::Use::Node, end));
+
+    // The certificate before the last is not shown any more.
+    one.reload(&mesh.files("next", &node("m", "c", 1))).unwrap();
+    let second = samples();
+    assert_eq!(
+        (second.len(), second.intersection(&first).count()),
+        (2, 1),
+        "{second:?}"
+    );
+    drop(tls);
 }

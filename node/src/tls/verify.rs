@@ -27,12 +27,12 @@ impl NodeVerifier {
         Self { roots, provider, own }
     }
 
-    /// Checks a chain as of now, without asking whose it is.
-    pub(super) fn verify_chain(&self, chain: &[CertificateDer<'_>]) -> Result<(), Error> {
+    /// Checks a chain as of a time, without asking whose it is.
+    pub(super) fn verify_chain(&self, chain: &[CertificateDer<'_>], at: UnixTime) -> Result<(), Error> {
         let (leaf, intermediates) = chain
             .split_first()
             .ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
-        self.verify_signed(leaf, intermediates, UnixTime::now())
+        self.verify_signed(leaf, intermediates, at)
     }
 
     fn verify_signed(

@@ -43,7 +43,7 @@ pub enum RefusalCode {
     ForeignMesh,
     /// Its certificate is a node's of another cluster of this mesh.
     ForeignCluster,
-    /// Its certificate is not that of the node it says it is.
+    /// Its certificate is not that of the node it says it is, or speaks for.
     WrongNode,
     /// It meant to reach another node.
     WrongTarget,
@@ -53,11 +53,13 @@ pub enum RefusalCode {
     Protocol,
     /// There are too many connections already.
     TooMany,
+    /// Its certificate has run out.
+    Expired,
 }
 
 impl RefusalCode {
     /// Every code.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NoCertificate,
         Self::NotANode,
         Self::ForeignMesh,
@@ -67,6 +69,7 @@ impl RefusalCode {
         Self::Removed,
         Self::Protocol,
         Self::TooMany,
+        Self::Expired,
     ];
 
     /// As it appears in logs and metrics.
@@ -81,6 +84,7 @@ impl RefusalCode {
             Self::Removed => "removed",
             Self::Protocol => "protocol",
             Self::TooMany => "too_many",
+            Self::Expired => "expired",
         }
     }
 }
@@ -152,6 +156,17 @@ pub(crate) fn node_of(own: &Identity, shown: Option<&PeerIdentity>) -> Result<No
     Ok(NodeId(node))
 }
 
+/// Whether a certificate still counts at a time in seconds since 1970.
+pub(crate) fn still_good(shown: Option<&PeerIdentity>, now_s: u64) -> Result<(), Refusal> {
+    match shown {
+        Some(shown) if shown.has_expired(now_s) => Err((
+            RefusalCode::Expired,
+            format!("the certificate of {} has expired", shorten(&shown.uri)),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// What a stranger sent, fit for a log line.
 fn shorten(text: &str) -> String {
     text.chars().take(128).flat_map(char::escape_default).collect()
@@ -168,10 +183,7 @@ mod tests {
             cluster: ClusterId::new("c1").unwrap(),
             node: NodeId(1),
         };
-        let shown = PeerIdentity {
-            uri: uri.into(),
-            certificate: bytes::Bytes::new(),
-        };
+        let shown = PeerIdentity::stated(uri);
         node_of(&own, Some(&shown)).map_err(|(code, _)| code)
     }
 
@@ -192,6 +204,18 @@ mod tests {
         ] {
             assert_eq!(judge(other), Err(RefusalCode::NotANode), "{other}");
         }
+    }
+
+    #[test]
+    fn a_certificate_counts_to_its_last_second() {
+        let ends = |not_after_s| PeerIdentity {
+            not_after_s,
+            ..PeerIdentity::stated("spiffe://m1/cluster/c1/node/2")
+        };
+        assert!(still_good(Some(&ends(Some(100))), 100).is_ok());
+        let refusal = still_good(Some(&ends(Some(100))), 101).unwrap_err();
+        assert_eq!(refusal.0, RefusalCode::Expired);
+        assert!(still_good(Some(&ends(None)), u64::MAX).is_ok());
     }
 
     #[test]

@@ -7,11 +7,11 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::env::{BoxStream, Dial, Purpose, Target};
+use crate::env::{BoxStream, Clock, Dial, PeerIdentity, Purpose, Target};
 use crate::handle::Endpoint;
 use crate::net::conn::Conn;
 use crate::net::frame::{self, Frame, HELLO_BYTES_MAX};
-use crate::net::identity::{Identity, RefusalCode, node_of};
+use crate::net::identity::{Identity, RefusalCode, node_of, still_good};
 use crate::net::message::{Lane, Message, PROTOCOL};
 use crate::net::pool::RefusedBy;
 use crate::net::{Limits, NetError};
@@ -20,10 +20,15 @@ use crate::task::{AbortOnDrop, spawn_seeded};
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
+/// How often it is looked whether the other side's certificate has run out: a wall clock may be set, so no single wait
+/// would do.
+const EXPIRY_LOOK: Duration = Duration::from_secs(10);
+
 /// Everything needed to dial.
 pub(crate) struct Dialer {
     pub own: Identity,
     pub dial: Arc<dyn Dial>,
+    pub clock: Arc<dyn Clock>,
     pub limits: Limits,
     pub refused_by: RefusedBy,
 }
@@ -106,10 +111,17 @@ async fn keep(
             Err(_) => Err(NetError::Unreachable(format!("{} does not answer", endpoint.raft))),
         };
         match outcome {
-            Ok(conn) => {
+            Ok((conn, identity)) => {
                 backoff = BACKOFF_FIRST;
                 way.send_replace(Way::Up(conn.clone()));
-                let why = conn.lost().await;
+                let why = tokio::select! {
+                    biased;
+                    why = conn.lost() => why,
+                    why = dialer.disowned(identity.as_ref()) => {
+                        conn.close(why);
+                        why.to_owned()
+                    }
+                };
                 tracing::debug!(node, ?lane, why, "connection lost");
                 way.send_replace(Way::None);
             }
@@ -124,7 +136,35 @@ async fn keep(
 }
 
 impl Dialer {
-    async fn connect(&self, node: u64, endpoint: &Endpoint, lane: Lane) -> Result<Arc<Conn>, NetError> {
+    /// Resolves with the reason when the other side of a connection does not count any more for who it proved to be.
+    async fn disowned(&self, identity: Option<&PeerIdentity>) -> &'static str {
+        let Some(identity) = identity else {
+            return std::future::pending().await;
+        };
+        loop {
+            let look = async {
+                match identity.not_after_s {
+                    Some(_) => sleep(EXPIRY_LOOK).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = identity.standing.withdrawn() => return "the other side's authority is not trusted any more",
+                () = look => {}
+            }
+            if identity.has_expired(self.clock.wall_ms() / 1000) {
+                return "the other side's certificate has expired";
+            }
+        }
+    }
+
+    async fn connect(
+        &self,
+        node: u64,
+        endpoint: &Endpoint,
+        lane: Lane,
+    ) -> Result<(Arc<Conn>, Option<PeerIdentity>), NetError> {
         let expected = statemachine::NodeId(node);
         let target = Target {
             node: Some(expected),
@@ -136,7 +176,8 @@ impl Dialer {
             .dial(&target)
             .await
             .map_err(|e| NetError::Unreachable(format!("{}: {e}", target.address)))?;
-        match node_of(&self.own, info.identity.as_ref()) {
+        let good = still_good(info.identity.as_ref(), self.clock.wall_ms() / 1000);
+        match good.and_then(|()| node_of(&self.own, info.identity.as_ref())) {
             Ok(found) if found == expected => {}
             Ok(found) => {
                 return Err(NetError::Unreachable(format!("node {found} answers there, not {node}")));
@@ -148,7 +189,7 @@ impl Dialer {
             }
         }
         self.hello(&mut stream, node, lane).await?;
-        Ok(Conn::new(stream, &self.limits))
+        Ok((Conn::new(stream, &self.limits), info.identity))
     }
 
     async fn hello(&self, stream: &mut BoxStream, to: u64, lane: Lane) -> Result<(), NetError> {

@@ -1,5 +1,6 @@
 //! Reads of history rows.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use statemachine::record::Kind;
@@ -78,6 +79,33 @@ impl History {
             .rev()
             .find(|change| change.key().is_some_and(|(k, i)| k == kind && i == id));
         Ok(change.and_then(|change| change.after.clone()))
+    }
+
+    /// The revisions of a range that changed a record, newest first, at most `limit`.
+    pub(crate) fn changes_before(
+        &self,
+        kind: Kind,
+        id: &str,
+        range: Range<Revision>,
+        limit: usize,
+    ) -> Result<Vec<Revision>, EngineError> {
+        let from = self.key(&index_key(kind, id, range.start));
+        let mut found: Vec<Revision> = Vec::new();
+        while found.len() < limit {
+            let below = found.last().copied().unwrap_or(range.end);
+            let to = self.key(&index_key(kind, id, below));
+            if to <= from {
+                break;
+            }
+            match self.engine.last(Table::Index, &from, &to)? {
+                Some((key, _)) => match index_revision(&key) {
+                    Some(revision) => found.push(revision),
+                    None => break,
+                },
+                None => break,
+            }
+        }
+        Ok(found)
     }
 
     /// The revisions in `first..=last` that changed a record, oldest first, at most `limit`.

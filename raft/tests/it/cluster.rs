@@ -51,6 +51,7 @@ async fn a_follower_points_to_the_leader_and_carries_its_own_loops_proposals() {
         raft: "y".into(),
         version: "1".into(),
         feature_level: 1,
+        incarnation: cluster::Incarnation::default(),
     };
     let cluster = ClusterId::new("c1").unwrap();
     let node = follower.node();

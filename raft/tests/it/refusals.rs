@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use meshkit_raft::env::{Purpose, Target};
-use meshkit_raft::testing::{Network, config, endpoint, identity};
+use meshkit_raft::env::{Clock, PeerIdentity, Purpose, Standing, Target};
+use meshkit_raft::testing::{Network, SystemClock, config, endpoint, identity};
 use meshkit_raft::{Handle, RefusalCode};
 use statemachine::NodeId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -73,7 +73,7 @@ async fn a_node_with_anothers_certificate_is_refused() {
         config: config(),
         log: world.disks[2].log.open(),
         state: world.disks[2].state.open(),
-        clock: std::sync::Arc::new(meshkit_raft::testing::SystemClock::default()),
+        clock: std::sync::Arc::new(SystemClock::default()),
         dial: world.network.dialer(Some(&liar)),
         listen: world.network.listen(&endpoint(3).raft, &identity(3).uri_of(NodeId(3))),
         seed: 3,
@@ -111,4 +111,90 @@ async fn a_removed_node_is_refused_by_everyone() {
         refusals += counted(node, RefusalCode::Removed).await;
     }
     assert!(refusals >= 2);
+}
+
+/// Starts node 2 as a learner of the one-node cluster of `world`.
+async fn learner(world: &mut World) -> Handle {
+    world.disks.push(Default::default());
+    let uri = identity(2).uri_of(NodeId(2));
+    let boot = meshkit_raft::Boot {
+        identity: identity(2),
+        config: config(),
+        log: world.disks[1].log.open(),
+        state: world.disks[1].state.open(),
+        clock: std::sync::Arc::new(SystemClock::default()),
+        dial: world.network.dialer(Some(&uri)),
+        listen: world.network.listen(&endpoint(2).raft, &uri),
+        seed: 2,
+    };
+    let two = meshkit_raft::start(boot).await.unwrap();
+    let leader = world.leader().await;
+    leader
+        .add_learner(NodeId(2), endpoint(2), crate::world::soon())
+        .await
+        .unwrap();
+    two
+}
+
+async fn reads(node: &Handle) -> Result<(), meshkit_raft::Error> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    node.read(meshkit_raft::Consistency::Linearizable, deadline)
+        .await
+        .map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_of_an_untrusted_authority_are_replaced_and_nothing_fails() {
+    let mut world = World::start(1, config()).await;
+    let (one, two) = (identity(1).uri_of(NodeId(1)), identity(2).uri_of(NodeId(2)));
+    let (withdraw, standing) = Standing::revocable();
+    world.network.vouch(PeerIdentity {
+        standing,
+        ..PeerIdentity::stated(&*two)
+    });
+    let follower = learner(&mut world).await;
+    reads(&follower).await.unwrap();
+    let made = |world: &World| {
+        let to_leader = world.network.dialled(&two, &endpoint(1).raft);
+        let by_leader = world.network.dialled(&one, &endpoint(2).raft);
+        (to_leader, by_leader)
+    };
+    let before = made(&world);
+
+    // Node 2 has a certificate of the new authority, and the old one is dropped.
+    world.network.vouch(PeerIdentity::stated(&*two));
+    withdraw.withdraw();
+    let deadline = crate::world::soon();
+    while made(&world).0 == before.0 || made(&world).1 == before.1 {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "the connections stayed: {before:?}"
+        );
+        world.propose(register(made(&world).0 as usize)).await;
+        reads(&follower).await.unwrap();
+    }
+    follower.shutdown(Duration::from_secs(10)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_runs_out_ends_its_connections() {
+    let mut world = World::start(1, config()).await;
+    let two = identity(2).uri_of(NodeId(2));
+    let now_s = SystemClock::default().wall_ms() / 1000;
+    world.network.vouch(PeerIdentity {
+        not_after_s: Some(now_s + 3),
+        ..PeerIdentity::stated(&*two)
+    });
+    let follower = learner(&mut world).await;
+    reads(&follower).await.unwrap();
+    let deadline = crate::world::soon();
+    while counted(&world.nodes[&1], RefusalCode::Expired).await == 0 {
+        assert!(tokio::time::Instant::now() < deadline, "an expired node is still heard");
+        reads(&follower).await.ok();
+    }
+    assert!(SystemClock::default().wall_ms() / 1000 > now_s + 3, "refused too early");
+    // Neither is a new connection let in, nor does the leader take what answers there for node 2.
+    reads(&follower).await.unwrap_err();
+    assert!(!knock(&world.network, Some(&two)).await.is_empty());
+    follower.shutdown(Duration::from_secs(10)).await.unwrap();
 }

@@ -7,7 +7,7 @@ use meshkit_raft::testing::{self, Disks, Network};
 use meshkit_raft::{Config, Consistency, Error, Handle};
 use statemachine::{
     ClusterId, Command, Conditions, InitMesh, MeshId, NodeId, Origin, PeerId, RegisterPeer, Request, TimelineId,
-    record::{PeerSpec, Settings},
+    record::{Overrides, PeerSpec},
 };
 use tokio::time::Instant;
 
@@ -33,7 +33,7 @@ pub fn init() -> Request {
         mesh: MeshId::new("m1").unwrap(),
         cluster: ClusterId::new("c1").unwrap(),
         timeline: TimelineId(7),
-        settings: Settings::default(),
+        settings: Overrides::new(),
     };
     request(command.into())
 }

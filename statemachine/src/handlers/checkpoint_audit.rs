@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Effects, Event, Handler, Hash, NodeId, Record, Rejection, Revision, View,
-    record::{Checkpoint, Kind, Meta},
+    Effects, Event, Handler, Hash, NodeId, Record, Rejection, Revision, View, audit,
+    record::{Certificate, Checkpoint, Kind, Meta},
 };
 
 /// The largest certificate, and the largest signature, in bytes.
@@ -48,15 +48,25 @@ impl Handler for CheckpointAudit {
                 revision: self.revision,
             });
         }
+        let certificate = audit::fingerprint(&self.certificate);
         let checkpoint = Checkpoint {
             revision: self.revision,
             hash: self.hash,
             node: self.node,
-            certificate: self.certificate.clone(),
+            certificate,
             signature: self.signature.clone(),
             meta: Meta::default(),
         };
-        Ok(Effects::default()
+        let mut effects = Effects::default();
+        if view.mesh.certificate(certificate).is_none() {
+            let record = Certificate {
+                id: certificate,
+                der: self.certificate.clone(),
+                meta: Meta::default(),
+            };
+            effects = effects.put(Record::Certificate(record.into()));
+        }
+        Ok(effects
             .put(Record::Checkpoint(checkpoint.into()))
             .event(Event::AuditCheckpointed {
                 revision: self.revision,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{peer, refuse_draining};
+use super::{peer, refuse_draining, status_reason};
 use crate::{
     Effects, Event, Handler, PeerId, Record, Rejection, View,
     record::{Kind, Peer, PeerStatus},
@@ -32,6 +32,7 @@ impl Handler for CordonPeer {
             PeerStatus::Active => {
                 let after = Peer {
                     status: PeerStatus::Cordoned,
+                    status_reason: status_reason(view, PeerStatus::Cordoned),
                     ..before.clone()
                 };
                 Ok(Effects::default()

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::peer;
+use super::{peer, status_reason};
 use crate::{
     Effects, Event, Handler, OperationId, PeerId, Record, Rejection, View,
     plan::drain,
@@ -60,6 +60,7 @@ impl Handler for DrainPeer {
         };
         let after = Peer {
             status: PeerStatus::Draining,
+            status_reason: status_reason(view, PeerStatus::Draining),
             status_before_drain: Some(before.status),
             operation: Some(operation.id.clone()),
             ..before.clone()

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ClusterId, Effects, Epoch, Event, Handler, MeshId, Record, Rejection, Revision, Timeline, TimelineId, View,
-    record::{Kind, Mesh, Meta, Settings},
+    record::{Attributes, Cluster, ClusterPhase, ClusterSpec, Config, Fencing, Kind, Mesh, Meta, Overrides},
 };
 
 /// Begins a mesh: its first timeline at epoch 1, with this cluster active.
@@ -16,12 +16,15 @@ pub struct InitMesh {
     pub cluster: ClusterId,
     /// Random.
     pub timeline: TimelineId,
-    /// Limits.
-    pub settings: Settings,
+    /// Settings that differ from their defaults.
+    pub settings: Overrides,
 }
 
-/// The level of behaviour that this program writes for a new mesh.
-pub const FEATURE_LEVEL: u32 = 1;
+/// The highest level of behaviour that this program can follow, and the level of a new mesh.
+pub const FEATURE_LEVEL: u32 = if cfg!(feature = "previous-level") { 1 } else { 2 };
+
+/// Who answers for the first cluster until an operator names somebody.
+const FIRST_OWNER: &str = "operators";
 
 impl Handler for InitMesh {
     fn action(&self) -> &'static str {
@@ -48,7 +51,25 @@ impl Handler for InitMesh {
             timelines: vec![timeline],
             floor: Revision(1),
             feature_level: FEATURE_LEVEL,
-            settings: self.settings.clone(),
+            meta: Meta::default(),
+        };
+        let config = Config {
+            overrides: self.settings.clone(),
+            rollback_of: None,
+            meta: Meta::default(),
+        };
+        let cluster = Cluster {
+            id: self.cluster.clone(),
+            spec: ClusterSpec {
+                region: String::new(),
+                priority: 100,
+                fencing: Fencing::Manual,
+                replication_endpoints: Vec::new(),
+                owners: vec![FIRST_OWNER.to_owned()],
+                annotations: Attributes::new(),
+            },
+            state: ClusterPhase::Active,
+            ticket: String::new(),
             meta: Meta::default(),
         };
         Ok(Effects::default()
@@ -56,6 +77,8 @@ impl Handler for InitMesh {
                 mesh: self.mesh.clone(),
                 epoch: mesh.epoch(),
             })
-            .put(Record::Mesh(mesh.into())))
+            .put(Record::Mesh(mesh.into()))
+            .put(Record::Config(config.into()))
+            .put(Record::Cluster(cluster.into())))
     }
 }

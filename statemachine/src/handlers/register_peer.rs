@@ -46,6 +46,7 @@ impl Handler for RegisterPeer {
             id: self.id.clone(),
             spec: self.spec.clone(),
             status: PeerStatus::Active,
+            status_reason: String::new(),
             status_before_drain: None,
             health: Health::Unknown,
             operation: None,

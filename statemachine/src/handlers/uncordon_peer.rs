@@ -32,6 +32,7 @@ impl Handler for UncordonPeer {
             PeerStatus::Cordoned => {
                 let after = Peer {
                     status: PeerStatus::Active,
+                    status_reason: String::new(),
                     ..before.clone()
                 };
                 Ok(Effects::default()

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::peer;
+use super::{peer, status_reason};
 use crate::{
     Effects, Event, Handler, PeerId, Record, Rejection, View,
     record::{Kind, Operation, OperationState, Peer, PeerStatus, Phase},
@@ -35,8 +35,10 @@ pub(super) fn undrain(view: &View<'_>, before: &Peer) -> Effects {
         PeerStatus::Active | PeerStatus::Cordoned => return Effects::unchanged(),
         PeerStatus::Draining | PeerStatus::Drained => {}
     }
+    let status = before.status_before_drain.unwrap_or(PeerStatus::Active);
     let after = Peer {
-        status: before.status_before_drain.unwrap_or(PeerStatus::Active),
+        status,
+        status_reason: status_reason(view, status),
         status_before_drain: None,
         operation: None,
         ..before.clone()

@@ -14,9 +14,8 @@ pub struct Checkpoint {
     pub hash: Hash,
     /// Who signed.
     pub node: NodeId,
-    /// The signer's certificate, DER.
-    #[serde(with = "serde_bytes")]
-    pub certificate: Vec<u8>,
+    /// The id of the signer's [`super::Certificate`].
+    pub certificate: Hash,
     /// ECDSA P-256 with SHA-256, ASN.1, over [`crate::audit::checkpoint_message`].
     #[serde(with = "serde_bytes")]
     pub signature: Vec<u8>,

@@ -1,6 +1,9 @@
 //! The records that make up mesh state.
 
+mod certificate;
 mod checkpoint;
+mod cluster;
+mod config;
 mod mesh;
 mod operation;
 mod peer;
@@ -10,8 +13,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    certificate::Certificate,
     checkpoint::Checkpoint,
-    mesh::{Mesh, Settings},
+    cluster::{Cluster, ClusterPhase, ClusterSpec, Fencing},
+    config::{Config, DEFINITIONS, Definition, Overrides, Settings, Unit as SettingUnit, definition},
+    mesh::Mesh,
     operation::{Operation, OperationKind, OperationState, Phase, Step},
     peer::{
         ATTRIBUTES_MAX, Attributes, Health, Peer, PeerSpec, PeerStatus, WEIGHT_DEFAULT, check_attribute_key,
@@ -58,6 +64,12 @@ pub enum Kind {
     Operation = 3,
     /// A signed point of the audit chain.
     Checkpoint = 4,
+    /// A cluster's descriptor.
+    Cluster = 5,
+    /// The settings: one record.
+    Config = 6,
+    /// A certificate that signed points of the audit chain.
+    Certificate = 7,
 }
 
 impl Kind {
@@ -69,12 +81,18 @@ impl Kind {
             Self::Peer => "peer",
             Self::Operation => "operation",
             Self::Checkpoint => "checkpoint",
+            Self::Cluster => "cluster",
+            Self::Config => "config",
+            Self::Certificate => "certificate",
         }
     }
 }
 
 /// One record of any kind.
+///
+/// Encoded as [`Stored`], so that what a later feature level adds to a record is not in the bytes of an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Stored", try_from = "Stored")]
 pub enum Record {
     /// The mesh itself.
     Mesh(Arc<Mesh>),
@@ -84,6 +102,73 @@ pub enum Record {
     Operation(Arc<Operation>),
     /// A signed point of the audit chain.
     Checkpoint(Arc<Checkpoint>),
+    /// A cluster's descriptor.
+    Cluster(Arc<Cluster>),
+    /// The settings.
+    Config(Arc<Config>),
+    /// A certificate that signed points of the audit chain.
+    Certificate(Arc<Certificate>),
+}
+
+/// How records are encoded. The order is part of the encoding: add at the end, remove nothing.
+///
+/// A field that a feature level adds is left out of its struct's encoding and comes in a form of its own, which is
+/// written only where the field is set. Below that level nothing sets it, so the bytes are those that older programs
+/// read and write.
+#[derive(Serialize, Deserialize)]
+enum Stored {
+    Mesh(Arc<Mesh>),
+    Peer(Arc<Peer>),
+    Operation(Arc<Operation>),
+    Checkpoint(Arc<Checkpoint>),
+    Cluster(Arc<Cluster>),
+    Config(Arc<Config>),
+    Certificate(Arc<Certificate>),
+    /// Level 2: a peer with [`Peer::status_reason`].
+    #[cfg(not(feature = "previous-level"))]
+    PeerWithReason(Arc<Peer>, String),
+}
+
+impl From<Record> for Stored {
+    fn from(record: Record) -> Self {
+        match record {
+            Record::Mesh(record) => Self::Mesh(record),
+            #[cfg(not(feature = "previous-level"))]
+            Record::Peer(record) if !record.status_reason.is_empty() => {
+                let reason = record.status_reason.clone();
+                Self::PeerWithReason(record, reason)
+            }
+            Record::Peer(record) => Self::Peer(record),
+            Record::Operation(record) => Self::Operation(record),
+            Record::Checkpoint(record) => Self::Checkpoint(record),
+            Record::Cluster(record) => Self::Cluster(record),
+            Record::Config(record) => Self::Config(record),
+            Record::Certificate(record) => Self::Certificate(record),
+        }
+    }
+}
+
+impl TryFrom<Stored> for Record {
+    type Error = &'static str;
+
+    fn try_from(stored: Stored) -> Result<Self, Self::Error> {
+        Ok(match stored {
+            Stored::Mesh(record) => Self::Mesh(record),
+            Stored::Peer(record) => Self::Peer(record),
+            Stored::Operation(record) => Self::Operation(record),
+            Stored::Checkpoint(record) => Self::Checkpoint(record),
+            Stored::Cluster(record) => Self::Cluster(record),
+            Stored::Config(record) => Self::Config(record),
+            Stored::Certificate(record) => Self::Certificate(record),
+            #[cfg(not(feature = "previous-level"))]
+            Stored::PeerWithReason(_, reason) if reason.is_empty() => return Err("a peer with a reason has none"),
+            #[cfg(not(feature = "previous-level"))]
+            Stored::PeerWithReason(mut record, reason) => {
+                Arc::make_mut(&mut record).status_reason = reason;
+                Self::Peer(record)
+            }
+        })
+    }
 }
 
 impl Record {
@@ -95,6 +180,9 @@ impl Record {
             Self::Peer(_) => Kind::Peer,
             Self::Operation(_) => Kind::Operation,
             Self::Checkpoint(_) => Kind::Checkpoint,
+            Self::Cluster(_) => Kind::Cluster,
+            Self::Config(_) => Kind::Config,
+            Self::Certificate(_) => Kind::Certificate,
         }
     }
 
@@ -106,6 +194,9 @@ impl Record {
             Self::Peer(peer) => peer.id.to_string(),
             Self::Operation(operation) => operation.id.to_string(),
             Self::Checkpoint(checkpoint) => checkpoint.row_id(),
+            Self::Cluster(cluster) => cluster.id.to_string(),
+            Self::Config(_) => Config::ID.to_owned(),
+            Self::Certificate(certificate) => certificate.id.to_string(),
         }
     }
 
@@ -117,6 +208,9 @@ impl Record {
             Self::Peer(record) => &record.meta,
             Self::Operation(record) => &record.meta,
             Self::Checkpoint(record) => &record.meta,
+            Self::Cluster(record) => &record.meta,
+            Self::Config(record) => &record.meta,
+            Self::Certificate(record) => &record.meta,
         }
     }
 
@@ -126,6 +220,9 @@ impl Record {
             Self::Peer(record) => Arc::make_mut(record).meta = meta,
             Self::Operation(record) => Arc::make_mut(record).meta = meta,
             Self::Checkpoint(record) => Arc::make_mut(record).meta = meta,
+            Self::Cluster(record) => Arc::make_mut(record).meta = meta,
+            Self::Config(record) => Arc::make_mut(record).meta = meta,
+            Self::Certificate(record) => Arc::make_mut(record).meta = meta,
         }
     }
 

@@ -87,6 +87,10 @@ pub struct Peer {
     pub health: Health,
     /// The operation that drains or has drained it. Present while draining or drained.
     pub operation: Option<OperationId>,
+    /// Why it is not active, in the operator's words; empty for an active peer, and for one that was set aside without a
+    /// reason or below feature level 2. Stored beside the peer where it is not empty: see [`super::Record`].
+    #[serde(skip)]
+    pub status_reason: String,
     /// Changes of the record.
     pub meta: Meta,
 }
@@ -110,7 +114,7 @@ impl PeerSpec {
             ));
         }
         for endpoint in &self.endpoints {
-            check_endpoint(endpoint)?;
+            check_endpoint("endpoints", endpoint)?;
         }
         check_attributes("labels", &self.labels)?;
         check_attributes("metadata", &self.metadata)?;
@@ -124,7 +128,7 @@ impl PeerSpec {
     }
 }
 
-fn check_word(field: &'static str, text: &str) -> Result<(), Rejection> {
+pub(super) fn check_word(field: &'static str, text: &str) -> Result<(), Rejection> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if text.len() > WORD_BYTES_MAX || !text.chars().all(fits) {
         return Err(Rejection::invalid(
@@ -136,13 +140,10 @@ fn check_word(field: &'static str, text: &str) -> Result<(), Rejection> {
 }
 
 /// `host:port` where host is a name, an IPv4 address or a bracketed IPv6 address, and port is 1 to 65535.
-fn check_endpoint(endpoint: &str) -> Result<(), Rejection> {
+pub(super) fn check_endpoint(field: &'static str, endpoint: &str) -> Result<(), Rejection> {
     let wrong = |why: &str| {
         let shown: String = endpoint.chars().take(80).flat_map(char::escape_default).collect();
-        Err(Rejection::invalid(
-            "endpoints",
-            format!("`{shown}` {why}; write host:port"),
-        ))
+        Err(Rejection::invalid(field, format!("`{shown}` {why}; write host:port")))
     };
     if endpoint.len() > ENDPOINT_BYTES_MAX {
         return wrong("is too long");

@@ -55,7 +55,7 @@ impl MeshState {
             .filter(|_| is_remembered(&unit.outcome))
         {
             let actor = &unit.origin.actor;
-            if let Verdict::New { expires_ms } = self.idempotency.judge(actor, given, now_ms, &self.settings()) {
+            if let Verdict::New { expires_ms } = self.idempotency.judge(actor, given, now_ms, self.settings()) {
                 updates.extend(
                     self.idempotency
                         .insert(actor, given, unit.position.revision, expires_ms),

@@ -47,7 +47,7 @@ fn init_with(settings: Settings) -> Command {
         mesh: MeshId::new("m1").unwrap(),
         cluster: ClusterId::new("c1").unwrap(),
         timeline: TimelineId(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef),
-        settings,
+        settings: settings.overrides(),
     }
     .into()
 }

@@ -210,6 +210,7 @@ fn peer(peer: &Peer) -> v1::Peer {
         changed_revision: meta.changed.revision.0,
         created_at: Some(time(meta.created_wall_ms)),
         changed_at: Some(time(meta.changed_wall_ms)),
+        status_reason: peer.status_reason.clone(),
     }
 }
 

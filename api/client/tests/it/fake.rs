@@ -258,6 +258,32 @@ services! {
         list_members = "ListMembers" (ListMembersRequest) -> ListMembersResponse;
         remove_member = "RemoveMember" (RemoveMemberRequest) -> ListMembersResponse;
         transfer_leadership = "TransferLeadership" (TransferLeadershipRequest) -> Status;
+        invite_member = "InviteMember" (InviteMemberRequest) -> Invitation;
+        add_member = "AddMember" (AddMemberRequest) -> ListMembersResponse;
+        promote_member = "PromoteMember" (PromoteMemberRequest) -> ListMembersResponse;
+        list_alarms = "ListAlarms" (ListAlarmsRequest) -> ListAlarmsResponse;
+        disarm_alarm = "DisarmAlarm" (DisarmAlarmRequest) -> ListAlarmsResponse;
+        get_history = "GetHistory" (GetHistoryRequest) -> History;
+        compact_history = "CompactHistory" (CompactHistoryRequest) -> History;
+        get_upgrade = "GetUpgrade" (GetUpgradeRequest) -> Upgrade;
+        finalize_upgrade = "FinalizeUpgrade" (FinalizeUpgradeRequest) -> FeatureLevel;
+    }
+    cluster_descriptor_service_server::ClusterDescriptorService {
+        list_clusters = "ListClusters" (ListClustersRequest) -> ListClustersResponse;
+        get_cluster = "GetCluster" (GetClusterRequest) -> Cluster;
+        apply_cluster = "ApplyCluster" (ApplyClusterRequest) -> Cluster;
+        promote_cluster = "PromoteCluster" (PromoteClusterRequest) -> Cluster;
+        demote_cluster = "DemoteCluster" (DemoteClusterRequest) -> Cluster;
+    }
+    config_service_server::ConfigService {
+        get_config = "GetConfig" (GetConfigRequest) -> Config;
+        patch_config = "PatchConfig" (PatchConfigRequest) -> Config;
+        list_config_versions = "ListConfigVersions" (ListConfigVersionsRequest) -> ListConfigVersionsResponse;
+        rollback_config = "RollbackConfig" (RollbackConfigRequest) -> Config;
+    }
+    node_service_server::NodeService {
+        get_node_report = "GetNodeReport" (GetNodeReportRequest) -> NodeReport;
+        set_log_level = "SetLogLevel" (SetLogLevelRequest) -> LogLevel;
     }
     auth_service_server::AuthService {
         can_i = "CanI" (CanIRequest) -> CanIResponse;

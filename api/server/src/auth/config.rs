@@ -20,7 +20,8 @@ pub struct AuthConfig {
 pub struct JwtConfig {
     /// The `iss` that a token has to have.
     pub issuer: String,
-    /// Contents of public key files, PEM: Ed25519, P-256 or RSA. Each with the name that errors call it by.
+    /// Contents of public key files, PEM: Ed25519, P-256 or RSA, one or more in each. Each with the name that errors
+    /// call it by.
     pub pem_keys: Vec<(String, Vec<u8>)>,
     /// Contents of a JWKS file, with the name that errors call it by.
     pub jwks: Option<(String, Vec<u8>)>,

@@ -45,9 +45,9 @@ impl Verifier {
     pub(super) fn new(mesh: &MeshId, config: &JwtConfig) -> Result<Self, InvalidAuth> {
         let mut keys = Vec::new();
         for (file, pem) in &config.pem_keys {
-            keys.push(pem_key(pem).ok_or_else(|| InvalidAuth::Key {
+            keys.extend(pem_keys(pem).ok_or_else(|| InvalidAuth::Key {
                 file: file.clone(),
-                why: "not a PEM public key of Ed25519, P-256 or RSA".to_owned(),
+                why: "not PEM public keys of Ed25519, P-256 or RSA".to_owned(),
             })?);
         }
         if let Some((file, text)) = &config.jwks {
@@ -145,6 +145,26 @@ fn why(kind: &ErrorKind) -> &'static str {
         ErrorKind::MissingRequiredClaim(_) => "the token lacks one of exp, sub, iss and aud",
         _ => "the token is malformed",
     }
+}
+
+/// The keys of a file, one block after the other: while keys are replaced, old and new ones count. None where one of
+/// them is no key or breaks off, or there is none. Text between blocks is for people.
+fn pem_keys(file: &[u8]) -> Option<Vec<Key>> {
+    let mut keys = Vec::new();
+    let mut block: Option<String> = None;
+    for line in std::str::from_utf8(file).ok()?.lines().map(str::trim) {
+        if line.starts_with("-----BEGIN ") && block.replace(String::new()).is_some() {
+            return None;
+        }
+        let Some(text) = &mut block else { continue };
+        text.push_str(line);
+        text.push('\n');
+        if line.starts_with("-----END ") {
+            keys.push(pem_key(text.as_bytes())?);
+            block = None;
+        }
+    }
+    (block.is_none() && !keys.is_empty()).then_some(keys)
 }
 
 fn pem_key(pem: &[u8]) -> Option<Key> {

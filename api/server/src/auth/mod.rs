@@ -16,7 +16,7 @@ use std::{net::SocketAddr, sync::Arc};
 use arc_swap::ArcSwap;
 use http::{HeaderMap, header};
 use proto::{codes::Code, methods::Scope};
-use raft::env::ConnInfo;
+use raft::env::{ConnInfo, PeerIdentity};
 use statemachine::{ClusterId, MeshId};
 
 pub use self::{
@@ -133,11 +133,15 @@ impl Authenticator {
         &self.mesh
     }
 
-    /// The member of this mesh and cluster that a connection comes from. Whether it has been removed is not known
-    /// here.
+    /// The node of this mesh and cluster that a connection comes from, as long as its certificate counts. Whether it is
+    /// a member is not known here.
     #[must_use]
-    pub fn node(&self, conn: &ConnInfo) -> Option<NodeIdentity> {
-        let identity = node_identity(&conn.identity.as_ref()?.uri)?;
+    pub fn node(&self, conn: &ConnInfo, now_s: u64) -> Option<NodeIdentity> {
+        let shown = conn.identity.as_ref()?;
+        if shown.has_expired(now_s) || shown.standing.is_withdrawn() {
+            return None;
+        }
+        let identity = node_identity(&shown.uri)?;
         (identity.mesh == self.mesh && identity.cluster == self.cluster).then_some(identity)
     }
 
@@ -154,12 +158,7 @@ impl Authenticator {
             return rules.bearer(value.as_bytes(), now_s);
         }
         if let Some(identity) = &conn.identity {
-            return rules.bindings.principal(&identity.uri).ok_or_else(|| {
-                unauthenticated(format!(
-                    "the certificate's name `{}` is not bound to a subject here",
-                    identity.uri
-                ))
-            });
+            return rules.certificate(identity, now_s);
         }
         match &rules.loopback {
             Some(principal) if !conn.tls && is_loopback(conn.peer) => Ok(Arc::clone(principal)),
@@ -176,7 +175,7 @@ impl Rules {
                 .as_ref()
                 .map(|jwt| jwt::Verifier::new(mesh, jwt))
                 .transpose()?,
-            bindings: binding::Bindings::new(&config.bindings)?,
+            bindings: binding::Bindings::new(mesh, &config.bindings)?,
             loopback: config.loopback_admin.then(|| {
                 Arc::new(Principal {
                     subject: "loopback".to_owned(),
@@ -187,6 +186,32 @@ impl Rules {
             }),
             token_bytes_max: config.token_bytes_max,
             verified: cache::Verified::default(),
+        })
+    }
+
+    /// The caller that a client certificate names. It was good in the handshake; whether it still is, is asked for
+    /// every request.
+    fn certificate(&self, identity: &PeerIdentity, now_s: u64) -> Result<Arc<Principal>, Error> {
+        if identity.standing.is_withdrawn() {
+            return Err(Error::new(
+                Code::Unauthenticated,
+                "the certificate's authority is not trusted here any more",
+            )
+            .hint("get a certificate from a current authority and connect again"));
+        }
+        if identity.has_expired(now_s) {
+            return Err(
+                Error::new(Code::CredentialExpired, "the client certificate has expired")
+                    .hint("renew the certificate (`meshkit-node certs renew`) and connect again"),
+            );
+        }
+        // A certificate's last second still counts; an end is the first moment that does not.
+        let end = identity.not_after_s.map(|last| last.saturating_add(1));
+        self.bindings.principal(&identity.uri, end).ok_or_else(|| {
+            unauthenticated(format!(
+                "the certificate's name `{}` is not bound to a subject here",
+                identity.uri
+            ))
         })
     }
 

@@ -1,6 +1,5 @@
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::{Engine, prelude::BASE64_STANDARD, prelude::BASE64_URL_SAFE_NO_PAD};
-use bytes::Bytes;
 use raft::env::PeerIdentity;
 use serde_json::json;
 
@@ -67,10 +66,7 @@ fn authenticator(config: &AuthConfig) -> Authenticator {
 fn conn(uri: Option<&str>) -> ConnInfo {
     ConnInfo {
         peer: "127.0.0.1:5".parse().unwrap(),
-        identity: uri.map(|uri| PeerIdentity {
-            uri: uri.into(),
-            certificate: Bytes::new(),
-        }),
+        identity: uri.map(PeerIdentity::stated),
         transport: None,
         tls: true,
     }
@@ -181,11 +177,87 @@ fn certificates_count_by_their_binding() {
     );
     for unbound in [
         "spiffe://m/clientele/x",
+        "spiffe://m/client/",
+        "spiffe://m/client",
+        "spiffe://m/client/bob/laptop",
         "spiffe://n/client/ci",
         "spiffe://m/cluster/c/node/1",
     ] {
         assert_eq!(found(unbound).unwrap_err().code(), Code::Unauthenticated, "{unbound}");
     }
+}
+
+#[test]
+fn a_star_is_one_segment_and_what_is_written_out_goes_first() {
+    let mut config = config(key().1);
+    config.bindings = ["*/*", "client/*", "*/ci", "cluster/*/node/*"]
+        .map(|path| Binding {
+            matches: format!("spiffe://m/{path}"),
+            subject: path.into(),
+            scopes: vec!["mesh.read".into()],
+        })
+        .to_vec();
+    let auth = authenticator(&config);
+    let found = |path: &str| {
+        let conn = conn(Some(&format!("spiffe://m/{path}")));
+        let principal = auth.principal(&conn, &HeaderMap::new(), NOW_S);
+        principal.ok().map(|principal| principal.subject.clone())
+    };
+    assert_eq!(found("client/ci").as_deref(), Some("client/*"));
+    assert_eq!(found("peer/ci").as_deref(), Some("*/ci"));
+    assert_eq!(found("peer/p1").as_deref(), Some("*/*"));
+    assert_eq!(found("cluster/c/node/1").as_deref(), Some("cluster/*/node/*"));
+    for unbound in ["client", "client/", "/ci", "cluster/c/node/", "cluster/c/node/1/x"] {
+        assert_eq!(found(unbound), None, "{unbound}");
+    }
+}
+
+#[test]
+fn a_certificate_counts_until_it_ends_or_its_authority_is_dropped() {
+    let auth = authenticator(&config(key().1));
+    let (withdraw, standing) = raft::env::Standing::revocable();
+    let shown = |uri: &str| ConnInfo {
+        identity: Some(PeerIdentity {
+            not_after_s: Some(NOW_S),
+            standing: standing.clone(),
+            ..PeerIdentity::stated(uri)
+        }),
+        ..conn(None)
+    };
+    let (client, node) = (shown("spiffe://m/client/ci"), shown("spiffe://m/cluster/c/node/2"));
+    let code = |now_s| {
+        auth.principal(&client, &HeaderMap::new(), now_s)
+            .map_err(|error| error.code())
+    };
+    let principal = code(NOW_S).unwrap();
+    assert_eq!(
+        principal.expires_s,
+        Some(NOW_S + 1),
+        "the first second that does not count"
+    );
+    assert_eq!(code(NOW_S + 1).unwrap_err(), Code::CredentialExpired);
+    assert!(auth.node(&node, NOW_S).is_some() && auth.node(&node, NOW_S + 1).is_none());
+    withdraw.withdraw();
+    assert_eq!(code(NOW_S).unwrap_err(), Code::Unauthenticated);
+    assert_eq!(auth.node(&node, NOW_S), None);
+}
+
+#[test]
+fn a_key_file_may_hold_the_old_and_the_new_key() {
+    let (old, old_pem) = key();
+    let (new, new_pem) = key();
+    let both = [b"the old one\n".to_vec(), old_pem.clone(), new_pem.clone()].concat();
+    let auth = authenticator(&config(both.clone()));
+    for pair in [&old, &new] {
+        let token = bearer(&sign(pair, &header(), &claims()));
+        auth.principal(&conn(None), &token, NOW_S).unwrap();
+    }
+    // Half of a file is not the half of its keys.
+    for cut in [both.len() - 2, both.len() - 30, both.len() - 60] {
+        auth.replace(&config(both[..cut].to_vec())).unwrap_err();
+    }
+    let twice_begun = [&old_pem[..30], &new_pem].concat();
+    auth.replace(&config(twice_begun)).unwrap_err();
 }
 
 #[test]
@@ -273,6 +345,11 @@ fn configurations_that_make_no_sense_are_refused() {
     for (matches, scope) in [
         ("m/client/a", "mesh.read"),
         ("spiffe://m/cli*", "mesh.read"),
+        ("spiffe://n/client/a", "mesh.read"),
+        ("spiffe://*/client/a", "mesh.read"),
+        ("spiffe://m", "mesh.read"),
+        ("spiffe://m/", "mesh.read"),
+        ("spiffe://m/client/", "mesh.read"),
         ("spiffe://m/client/a", "mesh.root"),
     ] {
         new(&bind(matches, scope)).unwrap_err();
@@ -289,15 +366,15 @@ fn configurations_that_make_no_sense_are_refused() {
 #[test]
 fn only_this_clusters_nodes_are_nodes() {
     let auth = authenticator(&AuthConfig::default());
-    assert!(auth.node(&conn(Some("spiffe://m/cluster/c/node/2"))).is_some());
+    assert!(auth.node(&conn(Some("spiffe://m/cluster/c/node/2")), NOW_S).is_some());
     for other in [
         "spiffe://m/cluster/d/node/2",
         "spiffe://n/cluster/c/node/2",
         "spiffe://m/client/x",
     ] {
-        assert_eq!(auth.node(&conn(Some(other))), None);
+        assert_eq!(auth.node(&conn(Some(other)), NOW_S), None);
     }
-    assert_eq!(auth.node(&conn(None)), None);
+    assert_eq!(auth.node(&conn(None), NOW_S), None);
 }
 
 #[test]

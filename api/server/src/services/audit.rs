@@ -6,14 +6,13 @@ use prost::Message;
 use proto::v1::{self, audit_service_server::AuditService};
 use raft::View;
 use statemachine::{Hash, Outcome, Recorded, Revision};
-use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{Api, Received};
 use crate::{
     Error, convert,
     cursor::Filter,
-    history,
+    history::Wanted,
     listing::{PAGE_BYTES_MAX, Page},
 };
 
@@ -50,7 +49,6 @@ struct Scan {
     first: Revision,
     last: Revision,
     limit: usize,
-    deadline: Instant,
 }
 
 /// A page of the trail.
@@ -65,7 +63,7 @@ impl Api {
         &self,
         received: Received<v1::ListAuditRecordsRequest>,
     ) -> Result<Response<v1::ListAuditRecordsResponse>, Error> {
-        let deadline = received.call.deadline;
+        let call = Arc::clone(&received.call);
         let view = self.view(&received).await?;
         let request = received.message;
         let filter = Filter::new(
@@ -101,9 +99,10 @@ impl Api {
             first,
             last,
             limit: page.limit,
-            deadline,
         };
-        let Scanned { items, more_after } = history::blocking(self.core.threads, deadline, move || scan.run()).await?;
+        let read = move |wanted: &Wanted| scan.run(wanted);
+        let read = self.core.history.read(&call.request_id, call.deadline, read);
+        let Scanned { items, more_after } = read.await?;
         let next_cursor = more_after
             .map(|last| page.next(&self.core, None, last.to_string()))
             .unwrap_or_default();
@@ -137,7 +136,7 @@ impl Api {
                 .parse()
                 .map_err(|_| Error::invalid("cursor", "not a checkpoint"))?,
         };
-        let mesh = page.mesh(&self.core, received.call.deadline).await?;
+        let mesh = page.mesh(&self.core, &received.call).await?;
         let (checkpoints, more) = page.take(mesh.checkpoints_after(after));
         let next_cursor = match checkpoints.last() {
             Some(last) if more => page.next(&self.core, Some(&mesh), last.revision.to_string()),
@@ -146,7 +145,7 @@ impl Api {
         let answer = v1::ListAuditCheckpointsResponse {
             items: checkpoints
                 .iter()
-                .map(|checkpoint| convert::checkpoint(checkpoint))
+                .map(|checkpoint| convert::checkpoint(&mesh, checkpoint))
                 .collect(),
             next_cursor,
             revision: page.revision().0,
@@ -159,12 +158,12 @@ impl Api {
 
 impl Scan {
     /// Reads until the page is full, the range is through, or enough was looked at.
-    fn run(self) -> Result<Scanned, Error> {
+    fn run(self, wanted: &Wanted) -> Result<Scanned, Error> {
         let mut items = Vec::new();
         let (mut first, mut last) = (self.first, self.last);
         let (mut looked_at, mut bytes) = (0, 0);
         while first <= last {
-            if Instant::now() >= self.deadline || looked_at >= LOOKED_AT_MAX {
+            if wanted.is_over() || looked_at >= LOOKED_AT_MAX {
                 break;
             }
             let units = self.chunk(first, last)?;

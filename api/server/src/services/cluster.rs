@@ -8,7 +8,7 @@ use statemachine::NodeId;
 use tonic::{Request, Response, Status};
 
 use super::{Api, Received};
-use crate::{Error, convert, error::endpoint};
+use crate::{Error, convert, error::endpoint, ports::CertificateExpiry};
 
 /// A member that has not answered its leader for so long counts as unreachable.
 const UNREACHABLE_AFTER: Duration = Duration::from_secs(3);
@@ -51,6 +51,69 @@ impl ClusterService for Api {
         .await
     }
 
+    async fn invite_member(
+        &self,
+        request: Request<v1::InviteMemberRequest>,
+    ) -> Result<Response<v1::Invitation>, Status> {
+        self.answer(request, |received| self.invite(received)).await
+    }
+
+    async fn add_member(
+        &self,
+        request: Request<v1::AddMemberRequest>,
+    ) -> Result<Response<v1::ListMembersResponse>, Status> {
+        self.answer(request, |received| self.add(received)).await
+    }
+
+    async fn promote_member(
+        &self,
+        request: Request<v1::PromoteMemberRequest>,
+    ) -> Result<Response<v1::ListMembersResponse>, Status> {
+        self.answer(request, |received| self.promote(received)).await
+    }
+
+    async fn list_alarms(
+        &self,
+        request: Request<v1::ListAlarmsRequest>,
+    ) -> Result<Response<v1::ListAlarmsResponse>, Status> {
+        self.answer(request, async |received: Received<v1::ListAlarmsRequest>| {
+            Ok(self.list_alarms_of(&self.view(&received).await?))
+        })
+        .await
+    }
+
+    async fn disarm_alarm(
+        &self,
+        request: Request<v1::DisarmAlarmRequest>,
+    ) -> Result<Response<v1::ListAlarmsResponse>, Status> {
+        self.answer(request, |received| self.disarm(received)).await
+    }
+
+    async fn get_history(&self, request: Request<v1::GetHistoryRequest>) -> Result<Response<v1::History>, Status> {
+        self.answer(request, |received| self.history(received)).await
+    }
+
+    async fn compact_history(
+        &self,
+        request: Request<v1::CompactHistoryRequest>,
+    ) -> Result<Response<v1::History>, Status> {
+        self.compact(request).await
+    }
+
+    async fn get_upgrade(&self, request: Request<v1::GetUpgradeRequest>) -> Result<Response<v1::Upgrade>, Status> {
+        self.answer(request, async |received: Received<v1::GetUpgradeRequest>| {
+            Ok(self.upgrade(&self.view(&received).await?))
+        })
+        .await
+    }
+
+    async fn finalize_upgrade(
+        &self,
+        request: Request<v1::FinalizeUpgradeRequest>,
+    ) -> Result<Response<v1::FeatureLevel>, Status> {
+        self.finalize(request).await
+    }
+
     async fn transfer_leadership(
         &self,
         request: Request<v1::TransferLeadershipRequest>,
@@ -69,7 +132,7 @@ impl ClusterService for Api {
 
 impl Api {
     /// Reason and ticket of a change to the cluster, in one line.
-    fn why(&self, headers: &http::HeaderMap, reason: &str, ticket: &str) -> Result<String, Error> {
+    pub(super) fn why(&self, headers: &http::HeaderMap, reason: &str, ticket: &str) -> Result<String, Error> {
         use statemachine::Origin;
         if crate::headers::dry_run(headers, false)? {
             return Err(Error::invalid(
@@ -97,10 +160,10 @@ impl Api {
         })
     }
 
-    fn members(&self, view: &View) -> Response<v1::ListMembersResponse> {
+    pub(super) fn members(&self, view: &View) -> Response<v1::ListMembersResponse> {
         let status = self.core.handle.status();
         let answer = v1::ListMembersResponse {
-            items: status.members.iter().map(|member| node(&status, member)).collect(),
+            items: nodes(&status, view),
             removed: view.state().cluster.removed().map(|node| node.0).collect(),
         };
         self.at(view.position().revision, answer)
@@ -112,7 +175,7 @@ impl Api {
         let view = self.core.handle.view();
         let mesh = &view.state().mesh;
         let peers = mesh.peers_by_status();
-        let alarms = self.core.facts.alarms().into_iter();
+        let expiry = self.core.facts.nearest_certificate_expiry();
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let answer = v1::Status {
             mesh: self.core.mesh().to_string(),
@@ -128,14 +191,8 @@ impl Api {
             epoch: mesh.epoch().0,
             timeline: mesh.position().timeline.to_string(),
             version_vector: convert::version_vector(mesh),
-            nodes: status.members.iter().map(|member| node(&status, member)).collect(),
-            alarms: alarms
-                .map(|alarm| v1::status::Alarm {
-                    name: alarm.name,
-                    node: status.node.0,
-                    detail: alarm.detail,
-                })
-                .collect(),
+            nodes: nodes(&status, &view),
+            alarms: self.alarms(&view),
             peers: Some(v1::status::PeersByStatus {
                 active: peers.active,
                 cordoned: peers.cordoned,
@@ -148,9 +205,45 @@ impl Api {
             node_version: self.core.facts.version(),
             voters_reachable: count(status.quorum.reachable),
             voters_needed: count(status.quorum.needed),
+            oldest_revision: mesh.floor().0,
+            certificate_expires_at: expiry
+                .as_ref()
+                .map(|expiry| convert::time(expiry.not_after_s.saturating_mul(1_000))),
+            warnings: warnings(expiry.as_ref(), self.core.clock.wall_ms()),
         };
         self.at(mesh.position().revision, answer)
     }
+}
+
+/// From how many days before its end on a certificate is warned of, and when that becomes urgent.
+const CERTIFICATE_WARNING_DAYS: [u64; 2] = [7, 30];
+
+/// What an operator should see to, as far as this node knows.
+fn warnings(expiry: Option<&CertificateExpiry>, wall_ms: u64) -> Vec<String> {
+    let Some(expiry) = expiry else { return Vec::new() };
+    let left_s = expiry.not_after_s.saturating_sub(wall_ms / 1_000);
+    let days = left_s / 86_400;
+    let [urgent, soon] = CERTIFICATE_WARNING_DAYS;
+    let (of, print) = (expiry.of, &expiry.fingerprint);
+    let line = match days {
+        _ if left_s == 0 => format!("the {of} certificate {print} has run out: renew it now"),
+        days if days < urgent => format!("the {of} certificate {print} runs out in {days} days: renew it now"),
+        days if days < soon => format!("the {of} certificate {print} runs out in {days} days: plan to renew it"),
+        _ => return Vec::new(),
+    };
+    vec![line]
+}
+
+fn nodes(status: &RaftStatus, view: &View) -> Vec<v1::Node> {
+    let all = status.members.iter().map(|member| {
+        let facts = view.state().cluster.node(member.node);
+        v1::Node {
+            version: facts.map(|facts| facts.version.clone()).unwrap_or_default(),
+            feature_level: facts.map_or(0, |facts| facts.feature_level),
+            ..node(status, member)
+        }
+    });
+    all.collect()
 }
 
 fn node(status: &RaftStatus, member: &Member) -> v1::Node {
@@ -178,5 +271,6 @@ fn node(status: &RaftStatus, member: &Member) -> v1::Node {
         last_contact_ms: member
             .last_contact
             .map(|ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)),
+        ..v1::Node::default()
     }
 }

@@ -1,9 +1,14 @@
 //! The services of the contract. Each RPC is here once; REST calls the same code.
 
+mod alarms;
 mod audit;
 mod auth;
 mod cluster;
+mod clusters;
+mod config;
 mod health;
+mod levels;
+mod members;
 mod operations;
 mod peers;
 

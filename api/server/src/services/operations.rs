@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use proto::{
-    codes::Code,
-    v1::{self, operation_service_server::OperationService},
-};
+use proto::v1::{self, operation_service_server::OperationService};
 use raft::View;
 use statemachine::{CancelOperation, OperationId, record::OperationState};
 use tokio::time::Instant;
@@ -59,11 +56,7 @@ impl Api {
             return self.operation(&self.view(&received).await?, &id);
         };
         let until = self.poll_until(&received)?;
-        let place = self.core.long_polls.try_acquire().map_err(|_| {
-            Error::new(Code::ResourceExhausted, "too many long polls wait at this node")
-                .with(|problem| problem.retry_after_ms = 1_000)
-                .hint("poll again in a moment, or another node")
-        })?;
+        let place = self.core.places.long_poll(&received.call.principal.subject)?;
         let waiter = self.core.hub.wait(&id);
         let mut view = self.view(&received).await?;
         loop {
@@ -138,7 +131,7 @@ impl Api {
         let view = self.view(&received).await?;
         let page = Page::begin(&self.core, view, *limit, cursor, filter)?;
         let before = page.after.as_deref().map(operation_id).transpose()?;
-        let mesh = page.mesh(&self.core, received.call.deadline).await?;
+        let mesh = page.mesh(&self.core, &received.call).await?;
         let matching = mesh.operations_before(before.as_ref()).filter(|operation| {
             convert::is_in_state(operation, wanted) && (target.is_empty() || operation.kind.target() == *target)
         });

@@ -150,7 +150,7 @@ impl Api {
         let view = self.view(&received).await?;
         let page = Page::begin(&self.core, view, *limit, cursor, filter)?;
         let after = page.after.as_deref().map(peer_id).transpose()?;
-        let mesh = page.mesh(&self.core, received.call.deadline).await?;
+        let mesh = page.mesh(&self.core, &received.call).await?;
         let matching = mesh.peers_after(after.as_ref()).filter(|peer| {
             wanted.is_none_or(|wanted| peer.status == wanted)
                 && (cluster.is_empty() || peer.spec.cluster.as_str() == cluster)

@@ -185,6 +185,8 @@ async fn a_forged_forwarding_header_is_thrown_away() {
         Some("spiffe://m1/cluster/c2/node/1"),
         Some("spiffe://m2/cluster/c1/node/1"),
         Some("spiffe://m1/peer/c1"),
+        // A good certificate of this very cluster, but nobody has added the node.
+        Some("spiffe://m1/cluster/c1/node/2"),
     ];
     for uri in no_node {
         world.h1(1, uri, request(None)).await.refused(401, "unauthenticated");
@@ -195,7 +197,7 @@ async fn a_forged_forwarding_header_is_thrown_away() {
         .expect(200);
     assert_eq!(ci["principal"], "ci");
     // A member node is believed, and only in the form that nodes write.
-    let member = Some("spiffe://m1/cluster/c1/node/2");
+    let member = Some("spiffe://m1/cluster/c1/node/1");
     assert_eq!(
         world.h1(1, member, request(None)).await.expect(200)["principal"],
         "root"
@@ -209,7 +211,7 @@ async fn a_forged_forwarding_header_is_thrown_away() {
         .refused(400, "invalid_argument");
     let metrics = world.call(ADMIN, "GET", "/metrics", None).await;
     let text = String::from_utf8(metrics.body.to_vec()).unwrap();
-    assert!(text.contains("meshkit_api_forged_forwarding_headers_total 6"), "{text}");
+    assert!(text.contains("meshkit_api_forged_forwarding_headers_total 7"), "{text}");
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ use raft::{
     testing::{self, Disks, Network, SystemClock},
 };
 use serde_json::{Value, json};
-use statemachine::{InitMesh, NodeId, Origin, Refusal, TimelineId, record::Settings};
+use statemachine::{InitMesh, NodeId, Origin, Refusal, TimelineId, record::Overrides};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
@@ -55,6 +55,8 @@ impl Refusals for Noted {
 #[derive(Default)]
 pub struct Facts {
     pub full: Mutex<bool>,
+    /// Whether asking for alarms panics.
+    pub broken: Mutex<bool>,
 }
 
 impl NodeFacts for Facts {
@@ -63,6 +65,7 @@ impl NodeFacts for Facts {
     }
 
     fn alarms(&self) -> Vec<Alarm> {
+        assert!(!*self.broken.lock(), "told to break");
         Vec::new()
     }
 
@@ -125,7 +128,7 @@ impl World {
             mesh: testing::identity(1).mesh,
             cluster: testing::identity(1).cluster,
             timeline: TimelineId(7),
-            settings: Settings::default(),
+            settings: Overrides::new(),
         };
         let request = statemachine::Request {
             origin: Origin::system("init", NodeId(1), 0),
@@ -252,7 +255,7 @@ impl World {
         let stream = TokioIo::new(self.connect(node, uri).await);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
         tokio::spawn(connection);
-        Answer::of(sender.send_request(request).await.unwrap()).await
+        Answer::read(sender.send_request(request).await.unwrap()).await
     }
 
     /// Sends a request over HTTP/2 on a connection of its own.
@@ -266,7 +269,7 @@ impl World {
         let path = request.uri().path_and_query().unwrap().as_str().to_owned();
         *request.uri_mut() = format!("https://api{path}").parse().unwrap();
         request.headers_mut().remove(http::header::HOST);
-        Answer::of(sender.send_request(request).await.unwrap()).await
+        Answer::read(sender.send_request(request).await.unwrap()).await
     }
 
     /// A REST call by `alice` with a scope, at a node.
@@ -361,7 +364,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    async fn of(response: Response<hyper::body::Incoming>) -> Self {
+    pub async fn read(response: Response<hyper::body::Incoming>) -> Self {
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Self {

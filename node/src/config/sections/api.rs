@@ -24,6 +24,10 @@ section! {
         header_timeout_ms: u64 = 10_000_u64 => within(100, 600_000);
         /// A connection on which nothing is under way for this long is closed.
         idle_timeout_ms: u64 = 300_000_u64 => within(1_000, 86_400_000);
+        /// The same for a connection that has not yet carried an authenticated request.
+        idle_timeout_anonymous_ms: u64 = 10_000_u64 => within(100, 86_400_000);
+        /// A client that takes nothing of an answer for this long is cut off, with its connection.
+        write_timeout_ms: u64 = 30_000_u64 => within(100, 3_600_000);
         /// How often a silent HTTP/2 connection is asked whether it lives …
         ping_interval_ms: u64 = 20_000_u64 => within(1_000, 3_600_000);
         /// … and how long it may take to answer.
@@ -39,7 +43,8 @@ section! {
 
 section! {
     /// Certificates of this node, for both listeners and for dialling other nodes. Read again
-    /// on SIGHUP, without dropping connections.
+    /// when a file changes and on SIGHUP. Connections stay, but for those of clients and nodes
+    /// whose authority is not in the bundle any more.
     pub struct Tls {
         /// PEM bundle of the certificate authorities whose nodes and clients are trusted.
         ca_file: PathBuf = "/etc/meshkit/ca.crt";
@@ -51,6 +56,9 @@ section! {
         handshake_timeout_ms: u64 = 5_000_u64 => within(100, 60_000);
         /// Handshakes under way at once, per listener; further connections wait.
         handshakes_max: u64 = 256_u64 => within(1, 65_536);
+        /// How often the files named here and in `[auth]` are looked at. A change counts once two
+        /// looks in a row find the same.
+        reload_interval_ms: u64 = 2_000_u64 => within(50, 3_600_000);
     }
 }
 
@@ -59,10 +67,19 @@ section! {
     pub struct Limits {
         /// Open connections on the API listener; further ones are closed at once.
         connections_max: u64 = 4_096_u64 => within(1, 1_000_000);
+        /// Open connections of one address (of IPv6: of one /64 network) that have not yet carried an
+        /// authenticated request. Everybody behind a balancer that hides addresses shares one.
+        connections_per_address_anonymous_max: u64 = 256_u64 => within(1, 1_000_000);
         /// Requests under way on one HTTP/2 connection.
         streams_per_connection_max: u64 = 256_u64 => within(1, 10_000);
-        /// Requests under way on the whole listener; further ones get `resource_exhausted`.
+        /// Requests of authenticated callers under way on the whole listener, each until its answer is
+        /// written; further ones get `resource_exhausted`.
         requests_in_flight_max: u64 = 4_096_u64 => within(1, 1_000_000);
+        /// Requests under way of callers without a credential: health checks, refusals. Counted apart.
+        requests_in_flight_anonymous_max: u64 = 256_u64 => within(1, 1_000_000);
+        /// How many percent of `requests_in_flight_max` and of `long_polls_max` one principal can
+        /// have; over it, its requests get `rate_limited`.
+        principal_share_percent: u64 = 50_u64 => within(1, 100);
         /// Long polls at once, within the limit above.
         long_polls_max: u64 = 1_024_u64 => within(1, 1_000_000);
         /// Size of one request's body.

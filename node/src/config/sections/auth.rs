@@ -6,7 +6,7 @@ use crate::config::settings::{required, section, within};
 use crate::config::value::{Paths, Tables, Texts};
 
 section! {
-    /// Who may do what. Read again on SIGHUP.
+    /// Who may do what. Read again on SIGHUP; the files named here also when they change.
     pub struct Auth {
         /// The issuer (`iss`) that tokens have to name. Their audience (`aud`) is the mesh's id.
         issuer: String = "meshkit" => within(1, 256);
@@ -14,8 +14,8 @@ section! {
         clock_skew_s: u64 = 30_u64 => within(0, 600);
         /// A JWKS file with further keys, if any.
         jwks_file: Option<PathBuf> = None;
-        /// Files with public keys that tokens may be signed with, PEM. The kind of key decides the
-        /// algorithm: P-256 is ES256, Ed25519 EdDSA, RSA RS256.
+        /// Files with public keys that tokens may be signed with, PEM, one or more in each. The kind
+        /// of key decides the algorithm: P-256 is ES256, Ed25519 EdDSA, RSA RS256.
         key_files: Paths = Paths::default() => within(0, 64);
         /// Client certificates that may act without a token, and as whom.
         binding: Tables<AuthBinding> = Tables::default() => within(0, 1_024);
@@ -25,7 +25,8 @@ section! {
 section! {
     /// What the owner of a client certificate may do.
     pub struct AuthBinding {
-        /// The SPIFFE id in the certificate; a `*` after the last `/` stands for any name.
+        /// The SPIFFE id in the certificate: `spiffe://`, this mesh, a path. A segment of the path
+        /// that is `*` stands for any one segment.
         spiffe: String = "spiffe://mesh-1/client/ops" => required().within(10, 512);
         /// The name under which it acts, is audited and approves. Empty: the SPIFFE id.
         subject: String = "" => within(0, 256);

@@ -364,7 +364,12 @@ impl Terminal {
     fn start(mesh: &Mesh, arguments: &str) -> Self {
         let shown = mesh.scratch().join(unique("shown"));
         let (keys, typing) = std::io::pipe().unwrap();
-        let line = format!("exec '{}' {arguments}", mesh.programs().path("mesh").display());
+        // The shell keeps the terminal open until we have seen all of it: what is written last may be lost with it.
+        let program = mesh.programs().path("mesh");
+        let line = format!(
+            "trap : INT; '{}' {arguments}; left=$?; read -r _; exit $left",
+            program.display()
+        );
         let mut command = Command::new("script");
         command
             .args(["--quiet", "--flush", "--return", "--command", &line, "/dev/null"])
@@ -397,8 +402,10 @@ impl Terminal {
         self.typing.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits for the end, and answers all that was on the screen.
-    fn ends(mut self, exit: i32) -> String {
+    /// Waits until `said` is on the screen and for the end after it, and answers all that was on the screen.
+    fn ends(mut self, exit: i32, said: &str) -> String {
+        self.shows(said);
+        self.types("\n");
         let status = self.running.wait(SOON);
         let text = self.text();
         assert_eq!(status.unwrap().code(), Some(exit), "{text:?}");
@@ -425,7 +432,7 @@ fn a_terminal_is_asked_and_may_leave() {
             let mut terminal = Terminal::start(mesh, &format!("peers {command} {id}"));
             terminal.shows("[y/N]");
             terminal.types(keys);
-            let text = terminal.ends(exit);
+            let text = terminal.ends(exit, said);
             assert!(
                 text.contains(said) && text.contains(&id),
                 "{command} {keys:?}: {text:?}"
@@ -440,7 +447,7 @@ fn a_terminal_is_asked_and_may_leave() {
     terminal.types("y\n");
     terminal.shows("is draining, operation");
     terminal.types(INTERRUPT);
-    let text = terminal.ends(130);
+    let text = terminal.ends(130, "mesh operations watch");
     let operation = peer().str("operation").to_owned();
     let resume = format!("mesh operations watch {operation}");
     assert!(
@@ -460,8 +467,7 @@ fn a_terminal_is_asked_and_may_leave() {
     let mut terminal = Terminal::start(mesh, &format!("peers drain {other}"));
     terminal.shows("[y/N]");
     terminal.types("y\n");
-    let text = terminal.ends(0);
-    assert!(text.contains("mesh operations watch"), "{text:?}");
+    terminal.ends(0, "mesh operations watch");
     assert_eq!(
         at.call("GetPeer", json!({ "id": other })).ok().str("status"),
         "DRAINING"

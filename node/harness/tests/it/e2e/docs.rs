@@ -30,13 +30,16 @@ fn root() -> PathBuf {
         .to_owned()
 }
 
+/// Changes the mesh for good, so it is played by itself, in order and between checks: see [`super::rotation`].
+const PLAYED_ELSEWHERE: &str = "rotate-certificates-and-keys.md";
+
 fn documents() -> Vec<PathBuf> {
     let mut found = vec![root().join("README.md"), root().join("docs/adding-a-command.md")];
     let runbooks = fs::read_dir(root().join("docs/runbooks")).unwrap();
     found.extend(
         runbooks
             .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension() == Some(OsStr::new("md"))),
+            .filter(|path| path.extension() == Some(OsStr::new("md")) && !path.ends_with(PLAYED_ELSEWHERE)),
     );
     found.sort();
     found
