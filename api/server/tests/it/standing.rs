@@ -30,7 +30,9 @@ async fn open(world: &World) -> (Sender, tokio::task::JoinHandle<()>) {
 }
 
 fn get(path: &str) -> Request<Full<Bytes>> {
-    Request::get(format!("https://api{path}")).body(Full::default()).unwrap()
+    Request::get(format!("https://api{path}"))
+        .body(Full::default())
+        .unwrap()
 }
 
 #[tokio::test]
