@@ -50,7 +50,10 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
             }
         }
         // Children ask to die with the thread that made them: this one.
-        (Some(Command::Dev(options)), _) => on_this_thread(dev::run(&options))?,
+        (Some(Command::Dev(options)), _) => {
+            write_for_ourselves();
+            on_this_thread(dev::run(&options))?;
+        }
     }
     Ok(Exit::Stopped)
 }

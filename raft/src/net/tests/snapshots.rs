@@ -157,8 +157,8 @@ enum Wrong {
     More,
     /// More were sent than the end says.
     Fewer,
-    /// The last chunk is missing, and the end does not count it.
-    CutShort,
+    /// The first chunk is left out, and nobody counts it.
+    Uncounted,
     /// Another begins in its place; it is nothing yet.
     BegunAnew,
 }
@@ -171,7 +171,7 @@ impl Wrong {
         Self::Damaged,
         Self::More,
         Self::Fewer,
-        Self::CutShort,
+        Self::Uncounted,
         Self::BegunAnew,
     ];
 
@@ -205,8 +205,12 @@ impl Wrong {
                 snapshot.chunks(&line, 0..all).await;
                 pair.end(&line, all - 1).await
             }
-            Self::CutShort => {
-                snapshot.chunks(&line, 0..all - 1).await;
+            Self::Uncounted => {
+                for number in 0..all - 1 {
+                    let chunk = snapshot.chunks[number as usize + 1].clone();
+                    let taken = line.ask(Message::SnapshotChunk { number }, vec![chunk]).await;
+                    assert_eq!(taken.unwrap(), Message::SnapshotTaken);
+                }
                 pair.end(&line, all - 1).await
             }
             Self::BegunAnew => {

@@ -131,13 +131,12 @@ fn services_are_described_whole(mesh: &Mesh) {
         );
     }
     calls_what_it_learnt(mesh, &pool);
-    match reflect(
-        &at,
-        MessageRequest::FileContainingSymbol("meshkit.v1.Nothing".to_owned()),
-    ) {
-        MessageResponse::ErrorResponse(error) => assert_eq!(error.error_code.to_string(), NOT_FOUND, "{error:?}"),
-        other => panic!("{other:?}"),
-    }
+    let nothing = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::FileContainingSymbol("meshkit.v1.Nothing".to_owned())),
+    };
+    let unknown = at.grpc_raw(REFLECTION, nothing.encode_to_vec().into());
+    assert_eq!(unknown.header("grpc-status"), NOT_FOUND, "{:?}", unknown.headers);
 }
 
 /// A call put together from nothing but what reflection said.
@@ -281,17 +280,13 @@ fn places_are_given_back(mesh: &Mesh) {
 fn connections_are_bounded(mesh: &Mesh) {
     let at = nobody(mesh, Wire::H1);
     let mut open = Vec::new();
-    let mut shut_out = 0;
     runtime().block_on(async {
         for _ in 0..CONNECTIONS * 2 {
-            match at.tls.connect(&at.address, b"http/1.1").await {
-                Ok(stream) => open.push(stream),
-                Err(_) => shut_out += 1,
-            }
+            // Those over the limit may find that out in the handshake, or right after it.
+            open.extend(at.tls.connect(&at.address, b"http/1.1").await.ok());
         }
     });
-    assert!(shut_out >= CONNECTIONS, "{} connections are open", open.len());
-    assert!(open.len() > CONNECTIONS / 2, "{} connections are open", open.len());
+    assert!(open.len() >= CONNECTIONS, "{} connections are open", open.len());
     let refused = at.try_raw("GET", "/livez", "", Bytes::new());
     assert!(refused.is_err(), "there is room for one more: {refused:?}");
     drop(open);
