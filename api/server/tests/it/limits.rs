@@ -77,7 +77,7 @@ async fn a_client_that_never_reads_over_h2_loses_its_connection_and_nobody_else_
     ];
     // Answered, and still holding their places.
     assert!(unread.iter().all(|answer| answer.status() == 200));
-    let refused = Answer::read(good.send_request(get()).await.unwrap()).await;
+    let refused = world.h1(1, CI, anonymous("GET", "/meshkit/peers")).await;
     refused.refused(429, "resource_exhausted");
     // Until the deadline: then the connection goes, and the places come back.
     let _ = tokio::time::timeout(SOON, ended).await.unwrap();
