@@ -3,9 +3,10 @@
 use prost_reflect::{DynamicMessage, Kind, MapKey, ReflectMessage as _, Value};
 use proto::v1::{AuditRecord, audit_record::Outcome};
 use statemachine::{
-    AdvanceDrain, Answer, ClusterId, Command, Conditions, CordonPeer, DeregisterPeer, DrainPeer, Entry, Hash,
-    Idempotency, InitMesh, MeshId, NodeId, Origin, PeerId, Proposal, RecordRefusals, RegisterPeer, Stamp, State,
-    TimelineId, record::PeerSpec,
+    AdvanceDrain, Answer, ApplyCluster, ClusterId, Command, Conditions, CordonPeer, DeregisterPeer, DrainPeer, Entry,
+    Hash, Idempotency, InitMesh, MeshId, NodeId, Origin, PeerId, Proposal, RecordRefusals, RegisterPeer, SetConfig,
+    Stamp, State, TimelineId,
+    record::{ClusterSpec, Fencing, PeerSpec},
 };
 
 use super::{Verification, ok, shown};
@@ -91,6 +92,24 @@ fn trail() -> Vec<AuditRecord> {
         let operation = operation.clone();
         run(AdvanceDrain { operation, step }.into(), None);
     }
+    let spec = ClusterSpec {
+        region: "us".into(),
+        priority: 3,
+        fencing: Fencing::Lease,
+        replication_endpoints: vec!["10.0.0.2:7600".into()],
+        owners: vec!["team".into()],
+        annotations: [("note".to_owned(), "x".to_owned())].into(),
+    };
+    let id = ok(ClusterId::new("c2"));
+    run(ApplyCluster { id, spec, state: None }.into(), None);
+    run(
+        SetConfig {
+            set: [("limits.peers".to_owned(), 50)].into(),
+            reset: Vec::new(),
+        }
+        .into(),
+        None,
+    );
     run(
         RecordRefusals {
             refusals: Vec::new(),
@@ -223,6 +242,10 @@ fn every_field_that_is_shown_is_compared_with_what_was_hashed() {
         ".changes[0].before.peer.status",
         ".changes[0].after.peer.labels{}",
         ".changes[0].after-",
+        ".changes[0].after.peer.status_reason",
+        ".changes[0].after.cluster.owners[0]",
+        ".changes[0].after.cluster.readiness",
+        ".changes[0].after.config.items[0].value",
         ".changes[1].after.operation.steps[0].phase",
         ".changes[1].after.operation.finished_at.seconds",
     ] {
