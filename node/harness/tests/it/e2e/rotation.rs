@@ -409,6 +409,10 @@ fn everything_is_replaced_under_load_as_the_runbook_says() {
     load.no_failures();
     let done = load.stop();
     assert!(done >= 70, "only {done} rounds were under way");
+    // The context's token is of the old key.
+    let reader = mesh.scratch().join("read.jwt");
+    let token = "meshkit-node certs token --key jwt.key --mesh $MESH --subject reader --scope mesh.read --force --out";
+    play(&mesh, &[format!("{token} {}", reader.display())]);
     agreed(&mesh);
     mesh.stop().unwrap();
 }
