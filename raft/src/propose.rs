@@ -8,7 +8,7 @@ use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, RaftErr
 use parking_lot::Mutex;
 use statemachine::clock::MeshClock;
 use statemachine::codec::{self, Format};
-use statemachine::{Entry, NodeId, Proposal, Request, Revision, Stamp, cluster};
+use statemachine::{Answer, Entry, NodeId, Proposal, Rejection, Request, Revision, Stamp, cluster};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -108,6 +108,15 @@ impl Proposer {
 
     pub(crate) async fn propose(&self, request: Request, deadline: Instant) -> Result<Committed, Error> {
         let stamp = self.stamp()?;
+        let view = self.publisher.view();
+        let (needed, current) = (request.command.handler().level(), view.state().mesh.feature_level());
+        if needed > current {
+            // Not even into the log: there may be nodes that cannot read it.
+            return Ok(Committed {
+                log_index: view.applied_index().unwrap_or_default(),
+                answer: Answer::Refused(Rejection::FeatureLevelTooLow { needed, current }),
+            });
+        }
         self.commit(&Entry::Command(Box::new(request.stamp(stamp))), deadline)
             .await
     }

@@ -15,6 +15,21 @@ pub enum Entry {
     Cluster(cluster::Command),
 }
 
+impl Entry {
+    /// The feature level that a program has to know to apply it. Raising the level takes the one that it raises to: what
+    /// comes after it may be of that level.
+    #[must_use]
+    pub fn level(&self) -> u32 {
+        match self {
+            Self::Command(proposal) => match &proposal.command {
+                Command::FinalizeUpgrade(finalize) => finalize.to,
+                command => command.handler().level(),
+            },
+            Self::Replicated(_) | Self::Cluster(_) => 1,
+        }
+    }
+}
+
 /// A command with everything that apply may know about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proposal {

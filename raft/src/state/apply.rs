@@ -7,7 +7,7 @@ use openraft::EntryPayload;
 use openraft::entry::RaftEntry;
 use openraft::storage::ApplyResponder;
 use statemachine::codec::{self, Format};
-use statemachine::{Answer, Entry, Recorded, State};
+use statemachine::{Answer, Entry, FEATURE_LEVEL, Recorded, State};
 
 use crate::checksum::seal;
 use crate::engine::{Batch, Durability, Engine, EngineError, Table};
@@ -81,6 +81,16 @@ impl Applier {
             EntryPayload::Normal(command) => {
                 let decoded: Entry = codec::decode(Format::Entry, &command.0)
                     .map_err(|e| EngineError::corrupt(format!("table log, entry {}", log_id.index), e.to_string()))?;
+                let level = decoded.level();
+                if level > FEATURE_LEVEL {
+                    return Err(EngineError::Foreign {
+                        place: format!("table log, entry {}", log_id.index),
+                        detail: format!(
+                            "the mesh is raised to feature level {level}, and this program goes up to {FEATURE_LEVEL}: run \
+                             a newer one"
+                        ),
+                    });
+                }
                 let applied = statemachine::apply(&mut self.state, &decoded);
                 for row in applied.rows {
                     let (table, key) = (engine_table(row.table), full_key(self.generation.0, &row.key));

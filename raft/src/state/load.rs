@@ -116,7 +116,13 @@ fn recent_history(
 }
 
 fn corrupt(table: Table, error: &statemachine::LoadError) -> EngineError {
-    EngineError::corrupt(format!("table {table}"), error.to_string())
+    match error {
+        statemachine::LoadError::TooNew { .. } => EngineError::Foreign {
+            place: format!("table {table}"),
+            detail: error.to_string(),
+        },
+        error => EngineError::corrupt(format!("table {table}"), error.to_string()),
+    }
 }
 
 /// Visits the rows of a range by their bare keys and checked values.

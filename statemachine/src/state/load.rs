@@ -3,7 +3,7 @@
 
 use super::{RECENT_MAX, Recent, State};
 use crate::{
-    ClusterState, Hash, Record, Recorded,
+    ClusterState, FEATURE_LEVEL, Hash, Record, Recorded,
     codec::{self, Format},
     digest::row_hash,
     rows::{self, HeadRow, Table},
@@ -25,6 +25,12 @@ pub enum LoadError {
     /// The head row does not decode.
     #[error("the head row does not decode: {0}")]
     Head(codec::Error),
+    /// The state is of a level that this program does not know.
+    #[error("the mesh is at feature level {level}, and this program goes up to {FEATURE_LEVEL}: run a newer one")]
+    TooNew {
+        /// The mesh's level.
+        level: u32,
+    },
     /// Rows are there, and do not add up to what was stored with them.
     #[error("table Records does not match its digest: stored {stored}, computed {computed}")]
     Digest {
@@ -79,6 +85,14 @@ impl Loader {
             }
             Table::Records => {
                 let record: Record = codec::decode(Format::Record, value).map_err(named)?;
+                // The mesh's own record comes first, before any that a newer program wrote.
+                if let Record::Mesh(mesh) = &record
+                    && mesh.feature_level > FEATURE_LEVEL
+                {
+                    return Err(LoadError::TooNew {
+                        level: mesh.feature_level,
+                    });
+                }
                 self.state.mesh.load_record(record, row_hash(key, value));
             }
             Table::History => {
