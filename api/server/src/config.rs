@@ -75,8 +75,6 @@ pub struct Deadlines {
     pub long_poll_max_ms: u64,
     /// A long poll that states no timeout.
     pub long_poll_default_ms: u64,
-    /// Reading the head of an HTTP/1.1 request.
-    pub header_read_ms: u64,
     /// A connection on which nothing is under way.
     pub idle_ms: u64,
     /// The same, for a connection that has not yet carried an authenticated request.
@@ -104,7 +102,6 @@ impl Default for Deadlines {
             request_max_ms: 120_000,
             long_poll_max_ms: 60_000,
             long_poll_default_ms: 30_000,
-            header_read_ms: 10_000,
             idle_ms: 300_000,
             idle_anonymous_ms: 10_000,
             write_ms: 30_000,

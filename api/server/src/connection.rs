@@ -90,7 +90,9 @@ pub(crate) fn builder(config: &Config) -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(ms(deadlines.header_read_ms))
+        // hyper counts from the end of the last request on, waiting included: what is stricter is looked after by
+        // `Connection::look`, which counts a head that does not end as idleness.
+        .header_read_timeout(ms(deadlines.idle_ms))
         .max_headers(limits.headers_max)
         // Keeps pieces of answers as they are until they are written, so that what is held for them is held that long.
         .writev(true)

@@ -27,10 +27,6 @@ impl CompactHistory {
     ///
     /// # Errors
     /// [`Rejection::FeatureLevelTooLow`] in a program of the level before.
-    #[cfg_attr(
-        not(feature = "previous-level"),
-        expect(clippy::unnecessary_wraps, reason = "the program of the level before refuses")
-    )]
     pub fn command(self) -> Result<Command, Rejection> {
         #[cfg(feature = "previous-level")]
         return Err(Rejection::FeatureLevelTooLow {

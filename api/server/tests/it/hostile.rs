@@ -217,7 +217,6 @@ async fn a_forged_forwarding_header_is_thrown_away() {
 #[tokio::test]
 async fn heads_and_silence() {
     let mut config = Config::default();
-    config.deadlines.header_read_ms = 300;
     config.deadlines.idle_ms = 300;
     let world = World::new(1, config).await;
     // A megabyte of headers, on both versions.

@@ -20,9 +20,7 @@ section! {
         long_poll_default_ms: u64 = 30_000_u64 => within(100, 3_600_000);
         /// The longest a long poll can ask to wait.
         long_poll_max_ms: u64 = 60_000_u64 => within(100, 3_600_000);
-        /// How long a client may take to send the head of a request.
-        header_timeout_ms: u64 = 10_000_u64 => within(100, 600_000);
-        /// A connection on which nothing is under way for this long is closed.
+        /// A connection on which nothing is under way for this long is closed. A request counts once its head is there.
         idle_timeout_ms: u64 = 300_000_u64 => within(1_000, 86_400_000);
         /// The same for a connection that has not yet carried an authenticated request.
         idle_timeout_anonymous_ms: u64 = 10_000_u64 => within(100, 86_400_000);
