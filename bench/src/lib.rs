@@ -12,6 +12,7 @@ pub mod etcd;
 pub mod link;
 pub mod load;
 pub mod mesh;
+pub mod recover;
 pub mod table;
 pub mod usage;
 

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use meshkit_bench::{
     compare::{self, Sides},
     load::Kind,
+    recover,
 };
 
 /// Measures the mesh beside etcd.
@@ -48,6 +49,18 @@ enum Command {
         #[arg(long)]
         write: Option<PathBuf>,
     },
+    /// Fill a mesh, and measure how its nodes come back and how much memory they take.
+    Recover {
+        /// Peers.
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+        peers: u64,
+        /// Entries of the log and of the audit trail.
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+        entries: u64,
+        /// Leave etcd out.
+        #[arg(long)]
+        no_etcd: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -68,16 +81,23 @@ impl std::fmt::Display for Load {
 }
 
 fn main() -> ExitCode {
-    let Command::Compare {
-        clients,
-        loads,
-        rounds,
-        seconds,
-        warmup,
-        keys,
-        sides,
-        write,
-    } = Arguments::parse().command;
+    let (clients, loads, rounds, seconds, warmup, keys, sides, write) = match Arguments::parse().command {
+        Command::Compare {
+            clients,
+            loads,
+            rounds,
+            seconds,
+            warmup,
+            keys,
+            sides,
+            write,
+        } => (clients, loads, rounds, seconds, warmup, keys, sides, write),
+        Command::Recover {
+            peers,
+            entries,
+            no_etcd,
+        } => return recover(peers, entries, !no_etcd),
+    };
     let kind = |load: &Load| match load {
         Load::Put => Kind::Put,
         Load::Get => Kind::Get,
@@ -101,6 +121,24 @@ fn main() -> ExitCode {
     match measured {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("meshkit-bench: {error}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+fn recover(peers: u64, entries: u64, etcd: bool) -> ExitCode {
+    let plan = recover::Plan {
+        peers: usize::try_from(peers).unwrap_or(usize::MAX),
+        entries: usize::try_from(entries).unwrap_or(usize::MAX),
+        etcd,
+    };
+    match recover::run(plan, |line| eprintln!("{line}")) {
+        Ok(report) => {
+            println!("{}", report.markdown());
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("meshkit-bench: {error}");
             ExitCode::from(3)

@@ -12,7 +12,7 @@ use api_client::{
     methods::GetStatus,
 };
 use futures::{StreamExt as _, TryStreamExt as _};
-use proto::v1::{GetPeerRequest, GetStatusRequest, PatchPeerRequest, Peer, RegisterPeerRequest};
+use proto::v1::{GetPeerRequest, GetStatusRequest, PatchConfigRequest, PatchPeerRequest, Peer, RegisterPeerRequest};
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -24,7 +24,7 @@ use crate::{Error, Result, link::Link, load::Target};
 const LABEL: &str = "payload";
 
 /// Registrations under way at once.
-const REGISTER_WIDTH: usize = 32;
+const REGISTER_WIDTH: usize = 128;
 
 const LEADER_WITHIN: Duration = Duration::from_secs(30);
 
@@ -41,7 +41,15 @@ impl Mesh {
     /// # Errors
     /// Where they do not become ready.
     pub fn start() -> Result<Self> {
-        let processes = node_harness::Mesh::start(node_harness::Options::default())?;
+        Self::start_with(node_harness::Options::default())
+    }
+
+    /// The same with settings of the nodes.
+    ///
+    /// # Errors
+    /// Where they do not become ready.
+    pub fn start_with(options: node_harness::Options) -> Result<Self> {
+        let processes = node_harness::Mesh::start(options)?;
         let call = |doing: &str| {
             let doing = doing.to_owned();
             move |error| Error::Call { doing, error }
@@ -65,6 +73,32 @@ impl Mesh {
     /// The processes.
     pub fn processes(&self) -> &node_harness::Mesh {
         &self.processes
+    }
+
+    /// The processes, to be killed and started again.
+    pub fn processes_mut(&mut self) -> &mut node_harness::Mesh {
+        &mut self.processes
+    }
+
+    /// Makes room for so many peers.
+    ///
+    /// # Errors
+    /// Where that is refused.
+    pub async fn limit_peers(&self, peers: usize) -> Result<()> {
+        let value = prost_types::Value {
+            kind: Some(prost_types::value::Kind::StringValue(peers.max(10_000).to_string())),
+        };
+        let request = PatchConfigRequest {
+            settings: BTreeMap::from([("limits.peers".to_owned(), value)])
+                .into_iter()
+                .collect(),
+            ..Default::default()
+        };
+        let patched = self.client.patch_config(request).await;
+        patched.map(drop).map_err(|error| Error::Call {
+            doing: "making room for the peers".to_owned(),
+            error,
+        })
     }
 
     /// The nodes' process ids.
