@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, sync::LazyLock};
 
-use prost_reflect::{DynamicMessage, ExtensionDescriptor, MessageDescriptor, MethodDescriptor, Value};
+use prost_reflect::{DynamicMessage, ExtensionDescriptor, Kind, MessageDescriptor, MethodDescriptor, Value};
 
 use crate::pool;
 
@@ -132,6 +132,26 @@ pub struct HttpRule {
     pub body: bool,
 }
 
+/// What an RPC answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// One message; as REST, a JSON document.
+    Message,
+    /// A stream of pieces of one file, each in the field `data`; as REST, the file itself.
+    Download,
+}
+
+impl Form {
+    /// True where messages come until the answer is over, so that it has no length and no deadline of a request.
+    #[must_use]
+    pub const fn is_stream(self) -> bool {
+        match self {
+            Self::Message => false,
+            Self::Download => true,
+        }
+    }
+}
+
 /// One RPC of the contract.
 #[derive(Debug)]
 pub struct Method {
@@ -151,8 +171,10 @@ pub struct Method {
     pub http: HttpRule,
     /// The request.
     pub input: MessageDescriptor,
-    /// The answer.
+    /// The answer, or each message of it.
     pub output: MessageDescriptor,
+    /// What the answer is made of.
+    pub form: Form,
     /// The comment of the contract.
     pub doc: String,
 }
@@ -251,6 +273,7 @@ impl Options {
             .as_message()
             .and_then(rule)
             .ok_or_else(|| format!("{name}: no usable HTTP rule"))?;
+        let form = form(method).ok_or_else(|| format!("{name}: a stream that REST has no form for"))?;
         Ok(Method {
             path: format!("/{}/{}", method.parent_service().full_name(), method.name()),
             service: method.parent_service().name().to_owned(),
@@ -261,9 +284,23 @@ impl Options {
             http,
             input: method.input(),
             output: method.output(),
+            form,
             doc: comment(&method.parent_file(), method.path()),
         })
     }
+}
+
+/// How a method answers; none where it streams what is not a file. Clients never stream.
+fn form(method: &MethodDescriptor) -> Option<Form> {
+    if !method.is_server_streaming() && !method.is_client_streaming() {
+        return Some(Form::Message);
+    }
+    let output = method.output();
+    let mut fields = output.fields();
+    let file = fields
+        .next()
+        .is_some_and(|field| field.name() == "data" && field.kind() == Kind::Bytes && !field.is_list());
+    (file && fields.next().is_none() && !method.is_client_streaming()).then_some(Form::Download)
 }
 
 fn rule(rule: &DynamicMessage) -> Option<HttpRule> {

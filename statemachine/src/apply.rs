@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::{
     Change, Conditions, Effects, Entry, Handler, Hash, Idempotency, MeshState, Origin, Outcome, Position, Proposal,
-    Recorded, Rejection, Replicated, ReplicationRefused, Revision, Stamp, State, TimelineId, Unit, View, audit,
-    cluster,
+    Recorded, RecoverMesh, Rejection, Replicated, ReplicationRefused, RestoreMesh, Revision, Stamp, State, TimelineId,
+    Unit, View, audit, cluster,
     command::Command,
     idempotency::Verdict,
     record::{Kind, Meta},
@@ -95,7 +95,7 @@ fn command(mesh: &mut MeshState, proposal: &Proposal, rows: &mut Vec<RowChange>)
         .map_or_else(String::new, |(kind, id)| format!("{}/{id}", kind.word()));
     let action = handler.action().to_owned();
     let mut unit = Unit {
-        position,
+        position: taken(mesh, position, &outcome),
         parent: mesh.position,
         stamp,
         origin: bounded(origin),
@@ -109,23 +109,38 @@ fn command(mesh: &mut MeshState, proposal: &Proposal, rows: &mut Vec<RowChange>)
         let what = "bytes changed by one command".to_owned();
         let limit = UNIT_BYTES_MAX as u64;
         unit.outcome = Outcome::Rejected(Rejection::ResourceExhausted { what, measured, limit });
+        unit.position = taken(mesh, position, &unit.outcome);
         bytes = unit.encode();
     }
     Answer::Recorded(Arc::new(mesh.commit(unit, bytes, rows)))
 }
 
-/// The position that a command takes: the next on the timeline, or the first of the mesh. None before that.
+/// The position that a command takes if it takes effect: the next on the timeline or on the one that it begins, or the
+/// first of the mesh. None before that.
 fn next_position(mesh: &MeshState, command: &Command) -> Option<Position> {
-    match (mesh.mesh(), command) {
-        (None, Command::InitMesh(init)) => Some(Position {
-            timeline: init.timeline,
-            revision: Revision(1),
-        }),
-        (None, _) => None,
-        (Some(_), _) => Some(Position {
+    let timeline = match (mesh.mesh(), command) {
+        (None, Command::InitMesh(init)) => init.timeline,
+        (None, _) => return None,
+        (
+            Some(_),
+            Command::RestoreMesh(RestoreMesh { timeline, .. }) | Command::RecoverMesh(RecoverMesh { timeline, .. }),
+        ) => *timeline,
+        (Some(_), _) => mesh.position.timeline,
+    };
+    Some(Position {
+        timeline,
+        revision: mesh.position.revision.next(),
+    })
+}
+
+/// The position that a unit has: only what took effect begins a timeline.
+fn taken(mesh: &MeshState, position: Position, outcome: &Outcome) -> Position {
+    match outcome {
+        Outcome::Rejected(_) | Outcome::Replayed { .. } if mesh.mesh().is_some() => Position {
             timeline: mesh.position.timeline,
-            revision: mesh.position.revision.next(),
-        }),
+            ..position
+        },
+        Outcome::Applied { .. } | Outcome::Rejected(_) | Outcome::Replayed { .. } => position,
     }
 }
 

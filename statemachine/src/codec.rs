@@ -33,6 +33,8 @@ pub enum Format {
     Snapshot = 8,
     /// Opaque tokens handed to clients: cursors, resume tokens.
     Token = 9,
+    /// A part of a backup file ([`crate::backup`]).
+    Backup = 10,
 }
 
 impl Format {
@@ -48,7 +50,8 @@ impl Format {
             | Self::Raft
             | Self::Wire
             | Self::Snapshot
-            | Self::Token => 1,
+            | Self::Token
+            | Self::Backup => 1,
         }
     }
 }

@@ -11,8 +11,8 @@ use crate::{
     Event, MeshState, Origin, Position, Record, Rejection, Stamp,
     handlers::{
         AdvanceDrain, ApplyCluster, CancelOperation, CheckpointAudit, CordonPeer, DemoteCluster, DeregisterPeer,
-        DrainPeer, FinalizeUpgrade, InitMesh, PatchPeer, PromoteCluster, RecordRefusals, RegisterPeer, RollbackConfig,
-        SetConfig, UncordonPeer, UndrainPeer,
+        DrainPeer, FinalizeUpgrade, InitMesh, PatchPeer, PromoteCluster, RecordBackup, RecordRefusals, RecoverMesh,
+        RegisterPeer, RestoreMesh, RollbackConfig, SetConfig, UncordonPeer, UndrainPeer,
     },
     record::Kind,
 };
@@ -142,6 +142,9 @@ table! {
     SetConfig,
     RollbackConfig,
     FinalizeUpgrade,
+    RestoreMesh,
+    RecoverMesh,
+    RecordBackup,
     // Feature level 2.
     #[cfg(not(feature = "previous-level"))]
     CompactHistory,

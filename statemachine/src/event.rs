@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ClusterId, Epoch, Hash, MeshId, NodeId, OperationId, PeerId, Revision, record::OperationState};
+use crate::{ClusterId, Epoch, Hash, MeshId, NodeId, OperationId, PeerId, Revision, Timeline, record::OperationState};
 
 /// What happened. The records themselves are in the changes of the same unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +75,15 @@ pub enum Event {
         refusals: Vec<Refusal>,
         /// How many more there were of the same principal.
         suppressed: u64,
+    },
+    /// The mesh was restored from a backup: its history goes on on this timeline.
+    MeshRestored(Timeline),
+    /// The mesh goes on on this timeline after a majority of its cluster's nodes was lost.
+    MeshRecovered(Timeline),
+    /// Somebody takes the whole mesh away as a file.
+    BackupStarted {
+        /// The node that it is read from.
+        node: NodeId,
     },
 }
 

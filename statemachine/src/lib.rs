@@ -9,6 +9,7 @@
 //! Start reading at [`command`], then [`apply`].
 
 pub mod audit;
+pub mod backup;
 pub mod clock;
 pub mod cluster;
 pub mod codec;
@@ -41,6 +42,6 @@ pub use self::{
     position::{Etag, Position, Timeline},
     record::Record,
     rejection::{CODES as REJECTION_CODES, Rejection},
-    state::{LoadError, Loader, MeshState, PeersByStatus, RECENT_MAX, Recent, State},
+    state::{LoadError, Loader, MeshState, Mismatch, PeersByStatus, RECENT_MAX, Recent, State, Tally},
     unit::{Change, Outcome, Recorded, Unit},
 };

@@ -24,6 +24,9 @@ mod attempt;
 mod call;
 mod outcome;
 mod route;
+mod stream;
+
+pub use stream::Stream;
 
 /// Speaks to a mesh. Cheap to clone; clones share connections and what was learnt about the leader.
 ///

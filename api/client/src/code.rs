@@ -17,7 +17,8 @@ pub fn exit_code(code: &str, status: Code) -> u8 {
         | "declined"
         | "operation_failed"
         | "operation_cancelled"
-        | "audit_broken" => 1,
+        | "audit_broken"
+        | "backup_damaged" => 1,
         "already_exists"
         | "etag_mismatch"
         | "approval_stale"

@@ -23,6 +23,7 @@
 //! ```
 
 pub mod audit;
+pub mod backup;
 mod client;
 mod code;
 mod connect;
@@ -37,7 +38,7 @@ mod pool;
 mod rng;
 mod tls;
 
-pub use client::{Builder, CallOptions, Client};
+pub use client::{Builder, CallOptions, Client, Stream};
 pub use code::exit_code;
 pub use connect::{BoxStream, ByteStream, Connect, ConnectError, Stage};
 pub use consistency::Consistency;

@@ -147,7 +147,7 @@ methods! {
     /// How much history there is.
     read get_history = GetHistory("ClusterService", "GetHistory"): GetHistoryRequest -> History;
     /// Lets go of history and audit below a revision.
-    record compact_history = CompactHistory("ClusterService", "CompactHistory"): CompactHistoryRequest -> History;
+    record compact_history = CompactHistory("ClusterService", "CompactHistory"): CompactHistoryRequest -> Compaction;
     /// What the nodes can do, and what is in force.
     read get_upgrade = GetUpgrade("ClusterService", "GetUpgrade"): GetUpgradeRequest -> Upgrade;
     /// Raises the feature level to what every node can do.
@@ -178,8 +178,24 @@ methods! {
     read can_i = CanI("AuthService", "CanI"): CanIRequest -> CanIResponse;
 }
 
+/// Streams a backup of the whole mesh: see [`Client::save_backup`].
+#[derive(Debug, Clone, Copy)]
+pub struct SaveBackup;
+
+impl Method for SaveBackup {
+    type Request = v1::SaveBackupRequest;
+    type Response = v1::BackupChunk;
+    const PATH: &'static str = "/meshkit.v1.BackupService/SaveBackup";
+    const MUTATION: bool = false;
+    fn key(_: &mut Self::Request) -> Option<&mut String> {
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::{Method as _, SaveBackup};
+
     /// Every method of the contract has a call, and mutations are marked as the contract marks them.
     #[test]
     fn the_calls_are_those_of_the_contract() {
@@ -188,6 +204,7 @@ mod tests {
             .map(|method| (method.path.as_str(), method.mutation))
             .collect();
         let mut calls = super::ALL.to_vec();
+        calls.push((SaveBackup::PATH, SaveBackup::MUTATION));
         contract.sort_unstable();
         calls.sort_unstable();
         assert_eq!(calls, contract);

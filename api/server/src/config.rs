@@ -39,6 +39,8 @@ pub struct Limits {
     pub page_items_max: u32,
     /// How many lists are kept ready for their next page; others are read from history.
     pub pinned_lists_max: usize,
+    /// The most backups that are read at once.
+    pub backups_max: usize,
 }
 
 impl Default for Limits {
@@ -59,6 +61,7 @@ impl Default for Limits {
             page_items_default: 100,
             page_items_max: 1000,
             pinned_lists_max: 64,
+            backups_max: 2,
         }
     }
 }

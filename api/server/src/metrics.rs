@@ -48,6 +48,13 @@ pub struct CutLabels {
     pub reason: &'static str,
 }
 
+/// Labels of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BackupLabels {
+    /// `whole`, `failed`, or `left` where the caller did.
+    pub end: &'static str,
+}
+
 /// Everything that the API server counts.
 #[derive(Clone)]
 pub(crate) struct Metrics {
@@ -60,6 +67,9 @@ pub(crate) struct Metrics {
     pub(crate) forged: Counter,
     pub(crate) replayed: Counter,
     pub(crate) panics: Panics,
+    /// Backups that ended, by `whole` or not.
+    pub(crate) backups: Family<BackupLabels, Counter>,
+    pub(crate) backup_bytes: Counter,
 }
 
 /// One more in a gauge, until it is dropped.
@@ -110,6 +120,8 @@ impl Metrics {
             forged: Counter::default(),
             replayed: Counter::default(),
             panics: Panics::new(Counter::default()),
+            backups: Family::default(),
+            backup_bytes: Counter::default(),
         };
         let registry = registry.sub_registry_with_prefix("meshkit_api");
         registry.register(
@@ -152,6 +164,16 @@ impl Metrics {
             "panics",
             "Panics that were caught; each cost one request its answer, and its log line names the request",
             metrics.panics.0.clone(),
+        );
+        registry.register(
+            "backups",
+            "Backups that were begun, by how they ended",
+            metrics.backups.clone(),
+        );
+        registry.register(
+            "backup_bytes",
+            "Bytes of backups that were handed to callers",
+            metrics.backup_bytes.clone(),
         );
         metrics
     }

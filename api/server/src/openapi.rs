@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
-use proto::methods::{self, HttpVerb, Method, Segment, comment};
+use proto::methods::{self, Form, HttpVerb, Method, Segment, comment};
 use serde_json::{Map, Value, json};
 
 /// The largest integer that JSON numbers hold exactly.
@@ -134,11 +134,21 @@ fn responses(method: &Method, has_etag: bool, schemas: &mut Schemas) -> Value {
     if method.mutation && method.input.get_field_by_name("dry_run").is_some() {
         headers.extend(["Mesh-Dry-Run", "Mesh-Replayed"].map(header));
     }
+    let (description, content) = match method.form {
+        Form::Message => (
+            "The answer.",
+            json!({ "application/json": { "schema": schemas.reference(&method.output) } }),
+        ),
+        Form::Download => (
+            "The file, without a length: it is made while it is sent. A body that breaks off is not whole.",
+            json!({ "application/octet-stream": { "schema": { "type": "string", "format": "binary" } } }),
+        ),
+    };
     let mut responses = json!({
         "200": {
-            "description": "The answer.",
+            "description": description,
             "headers": headers,
-            "content": { "application/json": { "schema": schemas.reference(&method.output) } },
+            "content": content,
         },
         "default": { "$ref": "#/components/responses/Problem" },
     });

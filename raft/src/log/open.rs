@@ -59,7 +59,7 @@ pub(crate) fn open(
     Ok((store, writer))
 }
 
-fn load(engine: &dyn Engine, tail_bytes: usize) -> Result<Tail, EngineError> {
+pub(crate) fn load(engine: &dyn Engine, tail_bytes: usize) -> Result<Tail, EngineError> {
     let mut tail = Tail::new(tail_bytes);
     tail.vote = read::<VoteRow>(engine, meta::VOTE)?.map(Into::into);
     tail.committed = read::<LogIdRow>(engine, meta::COMMITTED)?.map(Into::into);

@@ -18,13 +18,28 @@ pub struct InitMesh {
     pub timeline: TimelineId,
     /// Settings that differ from their defaults.
     pub settings: Overrides,
+    /// The level to begin at: [`FEATURE_LEVEL`] of whoever proposes it. Stamped, since the entry may be applied again by
+    /// a newer program.
+    pub feature_level: u32,
 }
 
-/// The highest level of behaviour that this program can follow, and the level of a new mesh.
+/// The highest level of behaviour that this program can follow, and the level of a mesh that it begins.
 pub const FEATURE_LEVEL: u32 = if cfg!(feature = "previous-level") { 1 } else { 2 };
 
 /// Who answers for the first cluster until an operator names somebody.
 const FIRST_OWNER: &str = "operators";
+
+/// The descriptor of a cluster that no operator has described yet.
+pub(super) fn first_spec() -> ClusterSpec {
+    ClusterSpec {
+        region: String::new(),
+        priority: 100,
+        fencing: Fencing::Manual,
+        replication_endpoints: Vec::new(),
+        owners: vec![FIRST_OWNER.to_owned()],
+        annotations: Attributes::new(),
+    }
+}
 
 impl Handler for InitMesh {
     fn action(&self) -> &'static str {
@@ -50,7 +65,7 @@ impl Handler for InitMesh {
             id: self.mesh.clone(),
             timelines: vec![timeline],
             floor: Revision(1),
-            feature_level: FEATURE_LEVEL,
+            feature_level: self.feature_level,
             meta: Meta::default(),
         };
         let config = Config {
@@ -60,14 +75,7 @@ impl Handler for InitMesh {
         };
         let cluster = Cluster {
             id: self.cluster.clone(),
-            spec: ClusterSpec {
-                region: String::new(),
-                priority: 100,
-                fencing: Fencing::Manual,
-                replication_endpoints: Vec::new(),
-                owners: vec![FIRST_OWNER.to_owned()],
-                annotations: Attributes::new(),
-            },
+            spec: first_spec(),
             state: ClusterPhase::Active,
             ticket: String::new(),
             meta: Meta::default(),

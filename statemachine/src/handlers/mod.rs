@@ -13,8 +13,10 @@ mod finalize_upgrade;
 mod init_mesh;
 mod patch_peer;
 mod promote_cluster;
+mod record_backup;
 mod record_refusals;
 mod register_peer;
+mod restore_mesh;
 mod set_config;
 mod uncordon_peer;
 mod undrain_peer;
@@ -33,8 +35,10 @@ pub use self::{
     init_mesh::{FEATURE_LEVEL, InitMesh},
     patch_peer::PatchPeer,
     promote_cluster::PromoteCluster,
+    record_backup::RecordBackup,
     record_refusals::{REFUSALS_MAX, RecordRefusals},
     register_peer::RegisterPeer,
+    restore_mesh::{RecoverMesh, RestoreMesh},
     set_config::{RollbackConfig, SetConfig},
     uncordon_peer::UncordonPeer,
     undrain_peer::UndrainPeer,

@@ -77,11 +77,11 @@ pub(crate) async fn answer(method: &Method, response: Response<Body>, asked: &As
 }
 
 /// Whether metadata of an answer is a header of the contract.
-fn is_ours(name: &HeaderName) -> bool {
+pub(super) fn is_ours(name: &HeaderName) -> bool {
     name.as_str().starts_with("mesh-")
 }
 
-fn check(headers: &HeaderMap) -> Result<(), Error> {
+pub(super) fn check(headers: &HeaderMap) -> Result<(), Error> {
     match Status::from_header_map(headers) {
         Some(status) if status.code() != tonic::Code::Ok => Err(Error::from_status(&status)),
         _ => Ok(()),

@@ -2,9 +2,11 @@
 //! does is not known here.
 
 mod answer;
+mod download;
 mod request;
 
 pub(crate) use self::{
     answer::{Asked, answer},
+    download::download,
     request::{check_content_type, grpc_request, id_in, kind_of, other_verb, request_message},
 };
