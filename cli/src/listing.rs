@@ -5,7 +5,10 @@ use std::future::Future;
 use api_client::Answer;
 use clap::Args;
 use prost::{Message, Name};
-use proto::v1::{AuditRecord, ListAuditRecordsResponse, ListOperationsResponse, ListPeersResponse, Operation, Peer};
+use proto::v1::{
+    AuditCheckpoint, AuditRecord, Cluster, ConfigVersion, ListAuditCheckpointsResponse, ListAuditRecordsResponse,
+    ListClustersResponse, ListConfigVersionsResponse, ListOperationsResponse, ListPeersResponse, Operation, Peer,
+};
 
 use crate::{
     app::App,
@@ -51,7 +54,14 @@ macro_rules! listing {
     };
 }
 
-listing!(ListPeersResponse: Peer, ListOperationsResponse: Operation, ListAuditRecordsResponse: AuditRecord);
+listing!(
+    ListPeersResponse: Peer,
+    ListOperationsResponse: Operation,
+    ListAuditRecordsResponse: AuditRecord,
+    ListAuditCheckpointsResponse: AuditCheckpoint,
+    ListClustersResponse: Cluster,
+    ListConfigVersionsResponse: ConfigVersion
+);
 
 /// Lists with `fetch(limit, cursor)`. JSON and YAML show one response unchanged; the other formats follow the pages
 /// up to the limit, and hold one page at a time.
@@ -114,7 +124,8 @@ where
     }
 }
 
-fn write<T: Show>(app: &mut App<'_>, items: &[T], header: bool) -> Result<(), Failure> {
+/// Writes items that are not a response of their own.
+pub fn write<T: Show>(app: &mut App<'_>, items: &[T], header: bool) -> Result<(), Failure> {
     let look = app.look();
     match app.format() {
         Format::Name => {

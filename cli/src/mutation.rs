@@ -10,7 +10,11 @@ use crate::{
     app::App,
     failure::Failure,
     listing,
-    output::{Format, Show, clean, diff, peers, word},
+    output::{
+        Format, Show, clean,
+        diff::{self, Difference},
+        peers, word,
+    },
 };
 
 /// Flags of every mutation.
@@ -52,6 +56,30 @@ impl MutationArgs {
     }
 }
 
+/// A record that commands change.
+pub trait Subject: Show + Sized {
+    /// What it is, in one word, where it is: "active".
+    fn standing(&self) -> String;
+    fn version(&self) -> u64;
+    fn changed_revision(&self) -> u64;
+    /// What differs between two states of it.
+    fn differences(before: Option<&Self>, after: Option<&Self>) -> Result<Vec<Difference>, Failure> {
+        diff::between(before, after)
+    }
+}
+
+impl Subject for Peer {
+    fn standing(&self) -> String {
+        word(self.status().as_str_name())
+    }
+    fn version(&self) -> u64 {
+        self.version
+    }
+    fn changed_revision(&self) -> u64 {
+        self.changed_revision
+    }
+}
+
 /// Carries out a mutation of a peer and shows the answer. `done` is what happened: "cordoned".
 pub async fn peer<F>(
     app: &mut App<'_>,
@@ -64,6 +92,24 @@ pub async fn peer<F>(
 where
     F: Future<Output = api_client::Result<Answer<Peer>>>,
 {
+    let now = || client.get_peer(GetPeerRequest { id: id.to_owned() });
+    record(app, args, done, now, call).await
+}
+
+/// Carries out a mutation of a record and shows the answer. `now` reads the record as it is, for the difference that a
+/// dry run shows.
+pub async fn record<T, N, F>(
+    app: &mut App<'_>,
+    args: &MutationArgs,
+    done: &str,
+    now: impl Fn() -> N,
+    call: impl Fn() -> F,
+) -> Result<Answer<T>, Failure>
+where
+    T: Subject,
+    N: Future<Output = api_client::Result<Answer<T>>>,
+    F: Future<Output = api_client::Result<Answer<T>>>,
+{
     if !args.dry_run {
         let answer = call().await?;
         return show(app, &answer, done).map(|()| answer);
@@ -72,20 +118,18 @@ where
         let answer = call().await?;
         return listing::one(app, &answer.message).map(|()| answer);
     }
-    let (before, answer) = preview(client, id, call).await?;
+    let (before, answer) = preview(now, call).await?;
+    let name = clean(&answer.message.name()).into_owned();
     let removed = done == "deregistered";
     let after = (!removed).then_some(&answer.message);
-    let differences = diff::between(before.as_ref(), after)?;
+    let differences = T::differences(before.as_ref(), after)?;
     let colour = app.streams.colour;
     let revision = answer.meta.revision;
     let at = revision.map_or_else(String::new, |revision| format!(" at revision {revision}"));
     if differences.is_empty() {
-        app.line(&format!("peer/{} would not change{at} (dry run)", clean(id)))?;
+        app.line(&format!("{name} would not change{at} (dry run)"))?;
     } else {
-        app.line(&format!(
-            "peer/{} would be {done}{at} (dry run, nothing was changed):",
-            clean(id)
-        ))?;
+        app.line(&format!("{name} would be {done}{at} (dry run, nothing was changed):"))?;
         app.text(&diff::render(&differences, colour))?;
     }
     if let Some(revision) = revision {
@@ -97,13 +141,14 @@ where
 }
 
 /// The record before, and the dry run's answer at the same revision; where writes go on meanwhile, the nearest to it.
-async fn preview<F>(client: &Client, id: &str, call: impl Fn() -> F) -> Result<(Option<Peer>, Answer<Peer>), Failure>
+async fn preview<T, N, F>(now: impl Fn() -> N, call: impl Fn() -> F) -> Result<(Option<T>, Answer<T>), Failure>
 where
-    F: Future<Output = api_client::Result<Answer<Peer>>>,
+    N: Future<Output = api_client::Result<Answer<T>>>,
+    F: Future<Output = api_client::Result<Answer<T>>>,
 {
     let mut tries = 0;
     loop {
-        let before = match client.get_peer(GetPeerRequest { id: id.to_owned() }).await {
+        let before = match now().await {
             Ok(answer) => Some(answer),
             Err(error) if error.code() == "not_found" => None,
             Err(error) => return Err(error.into()),
@@ -117,42 +162,42 @@ where
     }
 }
 
-fn show(app: &mut App<'_>, answer: &Answer<Peer>, done: &str) -> Result<(), Failure> {
-    let peer = &answer.message;
+fn show<T: Subject>(app: &mut App<'_>, answer: &Answer<T>, done: &str) -> Result<(), Failure> {
+    let record = &answer.message;
     match app.format() {
         Format::Table => {
-            let line = format!("{} {}", clean(&peer.name()), said(peer, &answer.meta, done));
+            let line = format!("{} {}", clean(&record.name()), said(record, &answer.meta, done));
             Ok(app.line(&line)?)
         }
         Format::Wide => {
-            let line = format!("{} {}", clean(&peer.name()), said(peer, &answer.meta, done));
+            let line = format!("{} {}", clean(&record.name()), said(record, &answer.meta, done));
             app.line(&line)?;
-            listing::one(app, peer)
+            listing::one(app, record)
         }
-        Format::Json | Format::Yaml | Format::Jsonl | Format::Name => listing::one(app, peer),
+        Format::Json | Format::Yaml | Format::Jsonl | Format::Name => listing::one(app, record),
     }
 }
 
 /// "cordoned (version 3, revision 41)"; says so where nothing changed or an earlier attempt did it.
-fn said(peer: &Peer, meta: &Meta, done: &str) -> String {
-    let status = word(peer.status().as_str_name());
+fn said<T: Subject>(record: &T, meta: &Meta, done: &str) -> String {
+    let (version, changed) = (record.version(), record.changed_revision());
     let removed = done == "deregistered";
     if meta.replayed {
-        return format!(
-            "{done} (version {}; an earlier attempt with this key had done it)",
-            peer.version
-        );
+        return format!("{done} (version {version}; an earlier attempt with this key had done it)");
     }
     match meta.revision {
-        Some(revision) if revision > peer.changed_revision && !removed => {
-            format!(
-                "unchanged: {status} (version {}, since revision {})",
-                peer.version, peer.changed_revision
-            )
+        Some(revision) if revision > changed && !removed => {
+            let standing = record.standing();
+            let standing = if standing.is_empty() {
+                standing
+            } else {
+                format!(": {standing}")
+            };
+            format!("unchanged{standing} (version {version}, since revision {changed})")
         }
         Some(revision) if removed => format!("{done} (revision {revision})"),
         _ if removed => done.to_owned(),
-        _ => format!("{done} (version {}, revision {})", peer.version, peer.changed_revision),
+        _ => format!("{done} (version {version}, revision {changed})"),
     }
 }
 

@@ -12,8 +12,10 @@ pub(crate) mod history;
 pub(crate) mod install;
 pub(crate) mod load;
 pub(crate) mod machine;
+pub(crate) mod prune;
 pub(crate) mod publish;
 pub(crate) mod rows;
+pub mod scrub;
 pub(crate) mod snapshot;
 
 use std::time::Duration;

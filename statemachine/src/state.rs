@@ -1,6 +1,7 @@
 //! What the nodes of a cluster agree on, in persistent maps: a clone costs a few reference counts.
 
 mod load;
+mod scrub;
 mod write;
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet, Vector};
 
 pub use self::load::{LoadError, Loader};
+pub use self::scrub::{Mismatch, Tally};
 use crate::{
     ClusterId, ClusterState, Epoch, Hash, OperationId, PeerId, Position, Record, Revision, Stamp, Unit,
     codec::{self, Format},
@@ -201,9 +203,13 @@ impl MeshState {
         self.recent_at(revision).map(|recent| recent.chain)
     }
 
-    /// Chain and digest after a revision, where it is among the last [`RECENT_MAX`].
+    /// Chain and digest after a revision, where it is among the last [`RECENT_MAX`] and not below the floor: what is below
+    /// is still in the memory of some nodes and gone from others, and must not decide anything.
     #[must_use]
     pub fn recent_at(&self, revision: Revision) -> Option<Recent> {
+        if revision < self.floor() {
+            return None;
+        }
         let first = self.recent.front()?.revision;
         let at = usize::try_from(revision.0.checked_sub(first.0)?).ok()?;
         self.recent

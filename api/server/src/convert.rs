@@ -4,7 +4,7 @@ use prost_types::Timestamp;
 use proto::v1;
 use statemachine::{
     Change, MeshState, Outcome, Record, Recorded,
-    record::{Checkpoint, Cluster, ClusterPhase, Config, DEFINITIONS, Fencing, Health, Mesh, Operation, OperationKind, OperationState, Peer, PeerStatus, Phase},
+    record::{Checkpoint, Cluster, ClusterPhase, Config, DEFINITIONS, Fencing, Health, Operation, OperationKind, OperationState, Peer, PeerStatus, Phase},
 };
 
 /// Milliseconds since 1970 as a time.
@@ -70,21 +70,15 @@ impl FromRecord for v1::FeatureLevel {
     }
 }
 
-impl FromRecord for v1::History {
+impl FromRecord for v1::Compaction {
     fn from_record(record: &Record) -> Option<Self> {
         match record {
-            Record::Mesh(found) => Some(history(found)),
+            Record::Mesh(found) => Some(Self {
+                oldest_revision: found.floor.0,
+                etag: found.meta.etag().to_string(),
+            }),
             _ => None,
         }
-    }
-}
-
-/// What the mesh's own record says of its history.
-pub(crate) fn history(mesh: &Mesh) -> v1::History {
-    v1::History {
-        oldest_revision: mesh.floor.0,
-        etag: mesh.meta.etag().to_string(),
-        ..v1::History::default()
     }
 }
 

@@ -1,5 +1,6 @@
 //! `mesh audit …`
 
+mod checkpoints;
 mod list;
 mod verify;
 
@@ -12,6 +13,8 @@ use crate::{app::App, failure::Failure};
 pub enum Verb {
     /// List who did what, newest first
     List(list::Args),
+    /// List the signed points of the trail, or keep them in a file outside of the mesh
+    Checkpoints(checkpoints::Args),
     /// Check the trail's hash chain and signatures
     Verify(verify::Args),
 }
@@ -20,6 +23,7 @@ pub enum Verb {
 pub async fn run(app: &mut App<'_>, verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::List(args) => list::run(app, args).await,
+        Verb::Checkpoints(args) => checkpoints::run(app, args).await,
         Verb::Verify(args) => verify::run(app, args).await,
     }
 }

@@ -1,6 +1,6 @@
 //! The audit trail.
 
-use proto::v1::{AuditRecord, audit_record};
+use proto::v1::{AuditCheckpoint, AuditRecord, audit_record};
 
 use super::{
     Look, Show, style,
@@ -68,5 +68,28 @@ impl Show for AuditRecord {
             .into_iter()
             .zip(self.row(Look { wide: true, ..look }))
             .collect()
+    }
+}
+
+impl Show for AuditCheckpoint {
+    fn name(&self) -> String {
+        format!("checkpoint/{}", self.revision)
+    }
+
+    fn header(_: bool) -> Vec<&'static str> {
+        vec!["revision", "recorded", "node", "hash"]
+    }
+
+    fn row(&self, _: Look) -> Vec<Text> {
+        vec![
+            self.revision.into(),
+            self.recorded_revision.into(),
+            Text::new(&self.node),
+            Text::new(&self.hash),
+        ]
+    }
+
+    fn details(&self, look: Look) -> Vec<(&'static str, Text)> {
+        Self::header(true).into_iter().zip(self.row(look)).collect()
     }
 }

@@ -39,7 +39,7 @@ impl Show for Peer {
     fn header(wide: bool) -> Vec<&'static str> {
         let mut header = vec!["id", "status", "health", "role", "region", "zone", "weight", "changed"];
         if wide {
-            header.extend(["cluster", "endpoints", "labels", "version", "revision", "operation"]);
+            header.extend(["cluster", "endpoints", "labels", "version", "revision", "operation", "reason"]);
         }
         header
     }
@@ -68,6 +68,7 @@ impl Show for Peer {
                 self.version.into(),
                 self.changed_revision.into(),
                 Text::new(&self.operation),
+                Text::new(&self.status_reason),
             ]);
         }
         row
@@ -81,6 +82,7 @@ impl Show for Peer {
         vec![
             ("id", Text::new(&self.id)),
             ("status", status(self.status())),
+            ("reason", Text::new(&self.status_reason)),
             ("health", health(self.health())),
             ("cluster", Text::new(&self.cluster)),
             ("role", Text::new(&self.role)),

@@ -4,16 +4,23 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use statemachine::record::Kind;
-use statemachine::rows::{history_key, index_key, index_prefix, index_revision};
+use statemachine::rows::{history_key, index_key, index_revision};
 use statemachine::{Record, Recorded, Revision};
 
 use crate::engine::{Engine, EngineError, KeyRange, Table};
 use crate::state::load::each;
+use crate::state::prune::Pruned;
 use crate::state::rows::{full_key, value};
 
 /// A generation of rows. As long as somebody holds it, its rows are kept.
 #[derive(Debug)]
-pub(crate) struct Generation(pub u32);
+pub(crate) struct Generation(pub u32, pub Pruned);
+
+impl Generation {
+    pub(crate) fn new(number: u32) -> Self {
+        Self(number, Pruned::default())
+    }
+}
 
 /// The history of one generation.
 #[derive(Clone)]
@@ -54,31 +61,40 @@ impl History {
         units.collect()
     }
 
-    /// A record as it was at a revision: `None` where it did not exist then.
-    pub(crate) fn record_at(&self, kind: Kind, id: &str, revision: Revision) -> Result<Option<Record>, EngineError> {
-        let from = self.key(&index_prefix(kind, id));
-        let to = self.key(&index_key(kind, id, revision.next()));
-        match self.engine.last(Table::Index, &from, &to)? {
-            Some((key, _)) => match index_revision(&key) {
-                Some(changed) => self.version(kind, id, changed),
-                None => Ok(None),
-            },
-            None => Ok(None),
+    /// A record as it was at a revision, given the first revision that is kept and what the record is at `now`: `None`
+    /// where it did not exist then.
+    ///
+    /// The last change up to that revision left it behind. Where that one is no longer kept, the first change after it
+    /// tells what was before, and without one the record is what it was.
+    pub(crate) fn record_at(
+        &self,
+        (kind, id): (Kind, &str),
+        revision: Revision,
+        first: Revision,
+        now: (Revision, Option<Record>),
+    ) -> Result<Option<Record>, EngineError> {
+        let place = |revision| self.key(&index_key(kind, id, revision));
+        let row = self.engine.last(Table::Index, &place(first), &place(revision.next()))?;
+        if let Some(changed) = row.and_then(|(key, _)| index_revision(&key)) {
+            let unit = self.unit(changed)?;
+            return Ok(unit.and_then(|unit| change_of(&unit, kind, id).and_then(|change| change.after.clone())));
+        }
+        let (head, record) = now;
+        let later = self
+            .engine
+            .scan(Table::Index, &place(revision.next()), &place(head.next()), 1)?;
+        match later.first().and_then(|(key, _)| index_revision(key)) {
+            Some(changed) => {
+                let unit = self.unit(changed)?;
+                Ok(unit.and_then(|unit| change_of(&unit, kind, id).and_then(|change| change.before.clone())))
+            }
+            None => Ok(record),
         }
     }
 
-    /// The record that a revision left behind.
-    fn version(&self, kind: Kind, id: &str, changed: Revision) -> Result<Option<Record>, EngineError> {
-        let Some(unit) = self.unit(changed)? else {
-            return Ok(None);
-        };
-        let change = unit
-            .unit
-            .changes()
-            .iter()
-            .rev()
-            .find(|change| change.key().is_some_and(|(k, i)| k == kind && i == id));
-        Ok(change.and_then(|change| change.after.clone()))
+    /// The oldest revision whose rows are certainly there; what was read from it on is whole.
+    pub(crate) fn oldest(&self) -> Revision {
+        self.generation.1.oldest()
     }
 
     /// The revisions of a range that changed a record, newest first, at most `limit`.
@@ -143,6 +159,12 @@ impl History {
             visit(Arc::unwrap_or_clone(decode(revision, bytes)?))
         })
     }
+}
+
+/// What a unit did to a record. A unit changes a record once at the most.
+fn change_of<'a>(unit: &'a Recorded, kind: Kind, id: &str) -> Option<&'a statemachine::Change> {
+    let mut changes = unit.unit.changes().iter();
+    changes.find(|change| change.key().is_some_and(|(k, i)| k == kind && i == id))
 }
 
 fn decode(revision: Revision, bytes: &[u8]) -> Result<Arc<Recorded>, EngineError> {

@@ -65,7 +65,7 @@ impl StateMachine {
         let membership = StoredMembership::try_from(current.membership.clone())
             .map_err(|e| EngineError::corrupt("table state_meta, row current", e))?;
         let applied = current.applied.map(LogId::from);
-        let generation = Arc::new(Generation(current.generation));
+        let generation = Arc::new(Generation::new(current.generation));
         let history = History {
             engine: engine.clone(),
             generation: generation.clone(),
@@ -81,6 +81,8 @@ impl StateMachine {
             generation,
             unflushed_bytes: 0,
             flushed_at: clock.monotonic(),
+            #[cfg(feature = "simulation")]
+            tamper: None,
             clock,
         };
         let shared = Shared {
@@ -118,7 +120,7 @@ impl Shared {
     /// A generation that nothing uses yet.
     pub(crate) fn new_generation(&self) -> Arc<Generation> {
         let number = self.generations.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        let generation = Arc::new(Generation(number));
+        let generation = Arc::new(Generation::new(number));
         // Should the snapshot never be finished, its rows go with the other unused ones.
         self.retire(&generation);
         generation
@@ -159,7 +161,7 @@ impl Shared {
     }
 
     /// Notes an engine's error as the reason to stop, and hands it to openraft.
-    fn failed(&self, error: EngineError) -> io::Error {
+    pub(crate) fn failed(&self, error: EngineError) -> io::Error {
         self.fatal.engine(&error);
         error.into()
     }
@@ -231,6 +233,7 @@ impl Shared {
         let shared = self.clone();
         let work = move || shared.applier.lock().apply(items);
         self.threads.run(work).await?.map_err(|e| self.failed(e))?;
+        self.prune_if_due().await?;
         self.flush_if_due().await
     }
 
@@ -299,11 +302,16 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             return Ok(None);
         }
         // Nothing is applied while this runs: openraft asks from the task that applies.
-        let (meta, current) = (self.shared.meta(), self.shared.applier.lock().current());
+        let meta = self.shared.meta();
+        let (current, floor) = {
+            let applier = self.shared.applier.lock();
+            (applier.current(), applier.state.mesh.floor())
+        };
         let limits = &self.shared.limits;
         let outgoing = export(
             self.shared.engine.clone(),
             current,
+            floor,
             limits.chunk_bytes,
             self.shared.threads,
         )

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use openraft::RaftSnapshotBuilder;
 use openraft::storage::Snapshot;
 use serde::{Deserialize, Serialize};
+use statemachine::Revision;
 use statemachine::codec::{self, Format};
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,6 +20,7 @@ use crate::engine::{Engine, EngineError, Table, Visit};
 use crate::handle::Endpoint;
 use crate::state::install::Staged;
 use crate::state::machine::Shared;
+use crate::state::prune::is_kept;
 use crate::state::rows::{Current, TABLES, bare_key, generation_range, value};
 use crate::types::{CommittedLeaderId, SnapshotMeta, TypeConfig};
 
@@ -116,10 +118,11 @@ pub(crate) fn decode_chunk(chunk: &Bytes) -> Result<Vec<ChunkRow>, String> {
     codec::decode(Format::Snapshot, &unseal(chunk)?).map_err(|e| e.to_string())
 }
 
-/// Begins reading the rows of `current`, which must not change before this returns.
+/// Begins reading the rows of `current`, which must not change before this returns; history from `floor` on.
 pub(crate) async fn export(
     engine: Arc<dyn Engine>,
     current: Current,
+    floor: Revision,
     chunk_bytes: usize,
     threads: Threads,
 ) -> io::Result<Outgoing> {
@@ -130,7 +133,7 @@ pub(crate) async fn export(
             let (pinned, is_pinned) = oneshot::channel();
             tokio::task::spawn_blocking(move || {
                 let mut pinned = Some(pinned);
-                read(&*engine, generation, chunk_bytes, &mut |event| match event {
+                read(&*engine, (generation, floor), chunk_bytes, &mut |event| match event {
                     Event::Pinned => {
                         pinned.take().map(|pinned| pinned.send(()));
                         true
@@ -146,7 +149,7 @@ pub(crate) async fn export(
         }
         Threads::Inline => {
             let mut all = Vec::new();
-            read(&*engine, generation, chunk_bytes, &mut |event| {
+            read(&*engine, (generation, floor), chunk_bytes, &mut |event| {
                 if let Event::Piece(piece) = event {
                     all.push(piece);
                 }
@@ -167,7 +170,12 @@ enum Event {
 }
 
 /// Reads a generation; `sink` says whether it wants more.
-fn read(engine: &dyn Engine, generation: u32, chunk_bytes: usize, sink: &mut dyn FnMut(Event) -> bool) {
+fn read(
+    engine: &dyn Engine,
+    (generation, floor): (u32, Revision),
+    chunk_bytes: usize,
+    sink: &mut dyn FnMut(Event) -> bool,
+) {
     let ranges = TABLES.map(|table| generation_range(table, generation));
     let mut rows = Vec::new();
     let mut bytes = 0;
@@ -181,7 +189,7 @@ fn read(engine: &dyn Engine, generation: u32, chunk_bytes: usize, sink: &mut dyn
             }
             Visit::Row(table, row) => (table, row),
         };
-        let Some(number) = table_number(table) else {
+        let Some(number) = table_number(table).filter(|_| is_kept(table, &key, floor)) else {
             return ControlFlow::Continue(());
         };
         match value(table, &key, &sealed) {

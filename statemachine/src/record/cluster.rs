@@ -14,6 +14,8 @@ pub const OWNERS_MAX: usize = 16;
 pub const OWNER_BYTES_MAX: usize = 128;
 /// The most replication endpoints of a cluster.
 pub const REPLICATION_ENDPOINTS_MAX: usize = 16;
+/// The usual priority.
+pub const PRIORITY_DEFAULT: u32 = 100;
 /// The largest priority.
 pub const PRIORITY_MAX: u32 = 1_000;
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     certificate::Certificate,
     checkpoint::Checkpoint,
-    cluster::{Cluster, ClusterPhase, ClusterSpec, Fencing},
+    cluster::{Cluster, ClusterPhase, ClusterSpec, Fencing, PRIORITY_DEFAULT},
     config::{Config, DEFINITIONS, Definition, Overrides, Settings, Unit as SettingUnit, definition},
     mesh::Mesh,
     operation::{Operation, OperationKind, OperationState, Phase, Step},

@@ -1,9 +1,12 @@
 //! Properties over random histories: one door, dry run, retries, rebuilding elsewhere (M2, M6, F1, X1).
 
 use meshkit_statemachine::{
-    AdvanceDrain, Answer, CancelOperation, Command, CordonPeer, DeregisterPeer, DrainPeer, Entry, Hash, LoadError,
-    Loader, Outcome, PatchPeer, Proposal, Recorded, Replicated, ReplicationRefused, Revision, State, UncordonPeer,
-    UndrainPeer, Unit, audit, dry_run, rows::Table,
+    AdvanceDrain, Answer, ApplyCluster, CancelOperation, ClusterId, Command, CordonPeer, DemoteCluster, DeregisterPeer,
+    DrainPeer, Entry, Hash, LoadError, Loader, Outcome, PatchPeer, PromoteCluster, Proposal, Record, Recorded,
+    Replicated, ReplicationRefused, Revision, RollbackConfig, SetConfig, State, UncordonPeer, UndrainPeer, Unit, audit,
+    dry_run,
+    record::{ClusterPhase, ClusterSpec, Fencing},
+    rows::Table,
 };
 use proptest::prelude::*;
 
@@ -21,27 +24,135 @@ enum Step {
     /// Finishes the active step of the oldest running operation.
     Advance,
     Cancel,
+    /// Writes a cluster's descriptor, with one of two priorities.
+    Describe(u8, bool, Option<ClusterPhase>),
+    Promote(u8),
+    Demote(u8),
+    Set(&'static str, u64),
+    Reset(&'static str),
+    /// Goes back to what was set at the n-th last revision.
+    Rollback(u8),
+    /// Signs the chain at the n-th last revision.
+    Checkpoint(u8),
+    /// Lets go of what is before the n-th last revision.
+    Compact(u8),
     Wait(u32),
+}
+
+/// Values within range, which make a mesh smaller than what is in it, and one that is out of range.
+const SETTINGS: [(&str, u64); 4] = [
+    ("limits.peers", 2),
+    ("limits.operations", 1),
+    ("retention.idempotency_key", 60_000),
+    ("limits.peers", 0),
+];
+
+fn cluster_step() -> impl Strategy<Value = Step> {
+    let cluster = 1_u8..4;
+    let phase = prop_oneof![
+        Just(None),
+        Just(Some(ClusterPhase::Active)),
+        Just(Some(ClusterPhase::Passive)),
+        Just(Some(ClusterPhase::Maintenance)),
+    ];
+    prop_oneof![
+        3 => (cluster.clone(), any::<bool>(), phase).prop_map(|(n, high, to)| Step::Describe(n, high, to)),
+        1 => cluster.clone().prop_map(Step::Promote),
+        1 => cluster.prop_map(Step::Demote),
+    ]
+}
+
+fn config_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        prop::sample::select(&SETTINGS[..]).prop_map(|(name, value)| Step::Set(name, value)),
+        prop::sample::select(&SETTINGS[..]).prop_map(|(name, _)| Step::Reset(name)),
+        (0_u8..30).prop_map(Step::Rollback),
+    ]
+}
+
+fn history_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => (0_u8..12).prop_map(Step::Checkpoint),
+        2 => (0_u8..12).prop_map(Step::Compact),
+        1 => (900_000_u32..2_000_000).prop_map(Step::Wait),
+    ]
 }
 
 fn step() -> impl Strategy<Value = (Step, Option<u8>)> {
     let peer = 0_u8..4;
     let step = prop_oneof![
-        peer.clone().prop_map(Step::Register),
-        peer.clone().prop_map(Step::Deregister),
-        peer.clone().prop_map(Step::Cordon),
-        peer.clone().prop_map(Step::Uncordon),
-        peer.clone().prop_map(Step::Drain),
-        peer.clone().prop_map(Step::Undrain),
-        (peer, any::<u8>()).prop_map(|(peer, value)| Step::Label(peer, value)),
-        Just(Step::Advance),
-        Just(Step::Cancel),
-        (0_u32..120_000).prop_map(Step::Wait),
+        2 => peer.clone().prop_map(Step::Register),
+        1 => peer.clone().prop_map(Step::Deregister),
+        1 => peer.clone().prop_map(Step::Cordon),
+        1 => peer.clone().prop_map(Step::Uncordon),
+        1 => peer.clone().prop_map(Step::Drain),
+        1 => peer.clone().prop_map(Step::Undrain),
+        1 => (peer, any::<u8>()).prop_map(|(peer, value)| Step::Label(peer, value)),
+        1 => Just(Step::Advance),
+        1 => Just(Step::Cancel),
+        1 => (0_u32..120_000).prop_map(Step::Wait),
+        2 => cluster_step(),
+        2 => config_step(),
+        4 => history_step(),
     ];
     (step, proptest::option::weighted(0.3, 0_u8..6))
 }
 
-fn command(step: &Step, state: &State) -> Option<Command> {
+fn cluster_id(n: u8) -> ClusterId {
+    ClusterId::new(&format!("c{n}")).unwrap()
+}
+
+/// The revision that is so many before the newest, as far back as history is kept.
+fn back(world: &World, n: u8) -> Revision {
+    let head = world.state.mesh.position().revision;
+    Revision(head.0.saturating_sub(u64::from(n)).max(1))
+}
+
+fn describe(n: u8, high: bool, state: Option<ClusterPhase>) -> Command {
+    let spec = ClusterSpec {
+        region: "eu".into(),
+        priority: if high { 1 } else { 500 },
+        fencing: Fencing::Manual,
+        replication_endpoints: vec![],
+        owners: vec!["sre".into()],
+        annotations: Default::default(),
+    };
+    let id = cluster_id(n);
+    ApplyCluster { id, spec, state }.into()
+}
+
+fn rollback(world: &World, to: Revision) -> Command {
+    let units = world.rows[&Table::History]
+        .values()
+        .map(|row| Recorded::decode(row).unwrap());
+    let config = units
+        .filter(|recorded| recorded.unit.position.revision <= to)
+        .flat_map(|recorded| recorded.unit.changes().to_vec())
+        .filter_map(|change| match change.after {
+            Some(Record::Config(config)) => Some(config.overrides.clone()),
+            _ => None,
+        });
+    let overrides = config.last().unwrap();
+    RollbackConfig { to, overrides }.into()
+}
+
+#[cfg(not(feature = "previous-level"))]
+fn compact(world: &World, to: Revision) -> Option<Command> {
+    let command = meshkit_statemachine::CompactHistory {
+        mesh: world.state.mesh.mesh()?.id.clone(),
+        to,
+        to_mesh_time_ms: world.unit(to)?.unit.stamp.mesh_time_ms,
+    };
+    Some(command.into())
+}
+
+#[cfg(feature = "previous-level")]
+fn compact(_: &World, _: Revision) -> Option<Command> {
+    None
+}
+
+fn command(step: &Step, world: &World) -> Option<Command> {
+    let state = &world.state;
     let running = state.mesh.running().next();
     Some(match step {
         Step::Register(n) => register(*n),
@@ -71,6 +182,22 @@ fn command(step: &Step, state: &State) -> Option<Command> {
             id: running?.id.clone(),
         }
         .into(),
+        Step::Describe(n, high, state) => describe(*n, *high, *state),
+        Step::Promote(n) => PromoteCluster { id: cluster_id(*n) }.into(),
+        Step::Demote(n) => DemoteCluster { id: cluster_id(*n) }.into(),
+        Step::Set(name, value) => SetConfig {
+            set: [((*name).to_owned(), *value)].into(),
+            reset: vec![],
+        }
+        .into(),
+        Step::Reset(name) => SetConfig {
+            set: Default::default(),
+            reset: vec![(*name).to_owned()],
+        }
+        .into(),
+        Step::Rollback(n) => rollback(world, back(world, *n)),
+        Step::Checkpoint(n) => world.checkpoint(back(world, *n)),
+        Step::Compact(n) => compact(world, back(world, *n))?,
         Step::Wait(_) => return None,
     })
 }
@@ -86,7 +213,7 @@ fn play(
         if let Step::Wait(ms) = step {
             world.now_ms += u64::from(*ms);
         }
-        let Some(command) = command(step, &world.state) else {
+        let Some(command) = command(step, &world) else {
             continue;
         };
         let mut proposal = world.proposal(command);
@@ -121,7 +248,7 @@ proptest! {
 
     #[test]
     fn a_state_read_back_at_any_point_goes_on_alike(
-        steps in prop::collection::vec(step(), 1..40),
+        steps in prop::collection::vec(step(), 1..60),
         cut in any::<prop::sample::Index>(),
     ) {
         let (world, proposals) = play(&steps, |_, _, _, _| {});
@@ -184,6 +311,11 @@ proptest! {
             prop_assert_eq!(peers(&state), peers(was));
             let operations = |state: &State| state.mesh.operations_before(None).cloned().collect::<Vec<_>>();
             prop_assert_eq!(operations(&state), operations(was));
+            let clusters = |state: &State| state.mesh.clusters_after(None).cloned().collect::<Vec<_>>();
+            prop_assert_eq!(clusters(&state), clusters(was));
+            prop_assert_eq!(state.mesh.config(), was.mesh.config());
+            prop_assert_eq!(state.mesh.settings(), was.mesh.settings());
+            prop_assert_eq!(state.mesh.floor(), was.mesh.floor());
             state.mesh.revert(&recorded.unit);
         }
     }
@@ -203,6 +335,28 @@ proptest! {
         let bit = bit.index(unit.len() * 8);
         unit[bit / 8] ^= 1 << (bit % 8);
         prop_assert_ne!(recompute(&bytes), world.state.mesh.chain());
+    }
+
+    /// There is one active cluster, only the floor's own command moves it and only up, and right below it is a
+    /// checkpoint that says what the chain was.
+    #[test]
+    fn clusters_and_floor_are_as_they_may_be(steps in prop::collection::vec(step(), 1..60)) {
+        play(&steps, |before, proposal, world, recorded| {
+            let mesh = &world.state.mesh;
+            let active = mesh.clusters_after(None).filter(|cluster| cluster.state == ClusterPhase::Active);
+            assert_eq!(active.count(), 1);
+            let floor = mesh.floor();
+            assert!(floor >= before.mesh.floor());
+            if floor > before.mesh.floor() {
+                assert_eq!(proposal.command.handler().action(), "history.compact");
+                assert!(floor <= recorded.unit.position.revision);
+            }
+            if floor > Revision(1) {
+                let anchor = mesh.checkpoints_below(floor).next_back().unwrap();
+                assert_eq!(anchor.revision.next(), floor);
+                assert_eq!(anchor.hash, world.unit(anchor.revision).unwrap().chain);
+            }
+        });
     }
 
     #[test]

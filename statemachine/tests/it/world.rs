@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use meshkit_statemachine::{
-    self as sm, Answer, ClusterId, Command, Conditions, Entry, Hash, Idempotency, InitMesh, LoadError, Loader, MeshId,
-    NodeId, Origin, Outcome, PeerId, Proposal, Recorded, RegisterPeer, Rejection, Stamp, State, TimelineId,
+    self as sm, Answer, CheckpointAudit, ClusterId, Command, Conditions, Entry, FEATURE_LEVEL, Hash, Idempotency,
+    InitMesh, LoadError, Loader, MeshId, NodeId, Origin, Outcome, PeerId, Proposal, Recorded, RegisterPeer, Rejection,
+    Revision, Stamp, State, TimelineId,
     record::{PeerSpec, Settings},
-    rows::Table,
+    rows::{Table, history_key},
 };
 use std::sync::Arc;
 
@@ -39,15 +40,16 @@ pub fn register(n: u8) -> Command {
 }
 
 pub fn init() -> Command {
-    init_with(Settings::default())
+    init_with(Settings::default(), FEATURE_LEVEL)
 }
 
-fn init_with(settings: Settings) -> Command {
+fn init_with(settings: Settings, feature_level: u32) -> Command {
     InitMesh {
         mesh: MeshId::new("m1").unwrap(),
         cluster: ClusterId::new("c1").unwrap(),
         timeline: TimelineId(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef),
         settings: settings.overrides(),
+        feature_level,
     }
     .into()
 }
@@ -58,11 +60,20 @@ impl World {
     }
 
     pub fn with(settings: Settings) -> Self {
+        Self::begin(init_with(settings, FEATURE_LEVEL))
+    }
+
+    /// A mesh that was begun by a program of this level.
+    pub fn at_level(level: u32) -> Self {
+        Self::begin(init_with(Settings::default(), level))
+    }
+
+    fn begin(init: Command) -> Self {
         let mut world = Self {
             now_ms: START_MS,
             ..Self::default()
         };
-        world.run(init_with(settings)).unwrap();
+        world.run(init).unwrap();
         world
     }
 
@@ -111,15 +122,35 @@ impl World {
         }
     }
 
-    /// What a node has after a restart.
+    /// All of one revision.
+    pub fn unit(&self, revision: Revision) -> Option<Recorded> {
+        let row = self.rows.get(&Table::History)?.get(&history_key(revision)[..])?;
+        Some(Recorded::decode(row).unwrap())
+    }
+
+    /// The command that signs the chain at a revision.
+    pub fn checkpoint(&self, revision: Revision) -> Command {
+        CheckpointAudit {
+            revision,
+            hash: self.unit(revision).unwrap().chain,
+            node: NodeId(1),
+            certificate: vec![1],
+            signature: vec![2],
+        }
+        .into()
+    }
+
+    /// What a node has after a restart, which has let go of all history below the floor.
     pub fn reload(&self) -> State {
         self.try_reload().unwrap()
     }
 
     pub fn try_reload(&self) -> Result<State, LoadError> {
         let mut loader = Loader::new();
+        let floor = history_key(self.state.mesh.floor());
         for (table, rows) in &self.rows {
-            for (key, value) in rows {
+            let kept = |key: &[u8]| *table != Table::History || *key >= floor[..];
+            for (key, value) in rows.iter().filter(|(key, _)| kept(key)) {
                 loader.row(*table, key, value)?;
             }
         }

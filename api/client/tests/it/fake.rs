@@ -264,7 +264,7 @@ services! {
         list_alarms = "ListAlarms" (ListAlarmsRequest) -> ListAlarmsResponse;
         disarm_alarm = "DisarmAlarm" (DisarmAlarmRequest) -> ListAlarmsResponse;
         get_history = "GetHistory" (GetHistoryRequest) -> History;
-        compact_history = "CompactHistory" (CompactHistoryRequest) -> History;
+        compact_history = "CompactHistory" (CompactHistoryRequest) -> Compaction;
         get_upgrade = "GetUpgrade" (GetUpgradeRequest) -> Upgrade;
         finalize_upgrade = "FinalizeUpgrade" (FinalizeUpgradeRequest) -> FeatureLevel;
     }

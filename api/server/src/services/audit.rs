@@ -81,8 +81,12 @@ impl Api {
         let page = Page::begin(&self.core, view, request.limit, &request.cursor, filter)?;
         let mesh = &page.view.state().mesh;
         let (epoch, version_vector) = (mesh.epoch(), convert::version_vector(mesh));
-        let floor = mesh.mesh().map_or(Revision(1), |mesh| mesh.floor.max(Revision(1)));
-        let mut first = floor.max(Revision(request.after_revision).next());
+        let floor = page.view.oldest().max(Revision(1));
+        let asked = Revision(request.after_revision).next();
+        if request.after_revision != 0 && asked < floor {
+            return Err(raft::Error::Compacted { oldest: floor }.into());
+        }
+        let mut first = floor.max(asked);
         let mut last = page.revision();
         if let Some(after) = &page.after {
             let after = after
@@ -90,6 +94,10 @@ impl Api {
                 .map_err(|_| Error::invalid("cursor", "not a place in the trail"))?;
             match request.descending {
                 true => last = Revision(u64::saturating_sub(after, 1)),
+                // What is gone since the page before is refused, not skipped.
+                false if Revision(after).next() < floor => {
+                    return Err(raft::Error::Compacted { oldest: floor }.into());
+                }
                 false => first = first.max(Revision(after).next()),
             }
         }
@@ -168,9 +176,7 @@ impl Scan {
             }
             let units = self.chunk(first, last)?;
             if units.is_empty() {
-                // Pruned while this page was read.
-                first = last.next();
-                break;
+                return Err(Error::internal(format!("history has no revision {first}")));
             }
             for (recorded, previous) in units {
                 if items.len() == self.limit || bytes >= PAGE_BYTES_MAX {
@@ -210,11 +216,15 @@ impl Scan {
             true => (Revision(last.0.saturating_sub(CHUNK - 1)).max(first), last),
             false => (first, Revision(first.0.saturating_add(CHUNK - 1)).min(last)),
         };
-        // One more in front, for its hash.
-        let front = Revision(from.0.saturating_sub(1)).max(Revision(1));
+        // One more in front, for its hash; below the oldest record that is kept there is a checkpoint that has it.
+        let anchor = self.anchor(from);
+        let front = match anchor {
+            Some(_) => from,
+            None => Revision(from.0.saturating_sub(1)).max(Revision(1)),
+        };
         let limit = usize::try_from(CHUNK + 1).unwrap_or(usize::MAX);
         let units = self.view.units(front..=to, limit)?;
-        let mut previous = Hash::default();
+        let mut previous = anchor.unwrap_or_default();
         let mut pairs = Vec::with_capacity(units.len());
         for recorded in units {
             let chain = recorded.chain;
@@ -227,6 +237,16 @@ impl Scan {
             pairs.reverse();
         }
         Ok(pairs)
+    }
+
+    /// The hash before the oldest record that is kept, as a signed checkpoint has it.
+    fn anchor(&self, from: Revision) -> Option<Hash> {
+        let mesh = &self.view.state().mesh;
+        if from > mesh.floor() {
+            return None;
+        }
+        let before = mesh.checkpoints_below(from).next_back()?;
+        (before.revision.next() == from).then_some(before.hash)
     }
 
     fn matches(&self, recorded: &Recorded) -> bool {

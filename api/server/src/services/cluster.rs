@@ -35,20 +35,7 @@ impl ClusterService for Api {
         &self,
         request: Request<v1::RemoveMemberRequest>,
     ) -> Result<Response<v1::ListMembersResponse>, Status> {
-        self.answer(request, async |received: Received<v1::RemoveMemberRequest>| {
-            let (call, message) = (&received.call, &received.message);
-            if message.id == 0 {
-                return Err(Error::invalid("id", "node ids are given out from 1"));
-            }
-            let actor = call.principal.subject.clone();
-            let reason = self.why(&received.headers, &message.reason, &message.ticket)?;
-            self.core
-                .handle
-                .remove_node(NodeId(message.id), actor, reason, call.deadline)
-                .await?;
-            Ok(self.members(&self.core.handle.view()))
-        })
-        .await
+        self.answer(request, |received| self.remove(received)).await
     }
 
     async fn invite_member(
@@ -96,7 +83,7 @@ impl ClusterService for Api {
     async fn compact_history(
         &self,
         request: Request<v1::CompactHistoryRequest>,
-    ) -> Result<Response<v1::History>, Status> {
+    ) -> Result<Response<v1::Compaction>, Status> {
         self.compact(request).await
     }
 

@@ -3,7 +3,7 @@
 use proto::v1::{self, cluster_descriptor_service_server::ClusterDescriptorService};
 use statemachine::{
     ApplyCluster, ClusterId, DemoteCluster, PromoteCluster,
-    record::{ClusterSpec, Fencing},
+    record::{ClusterSpec, Fencing, PRIORITY_DEFAULT},
 };
 use tonic::{Request, Response, Status};
 
@@ -46,7 +46,7 @@ impl ClusterDescriptorService for Api {
             };
             let spec = ClusterSpec {
                 region: message.region,
-                priority: message.priority,
+                priority: message.priority.unwrap_or(PRIORITY_DEFAULT),
                 fencing,
                 replication_endpoints: message.replication_endpoints,
                 owners: message.owners,

@@ -1,8 +1,7 @@
 //! `ConfigService`
 
-use std::collections::BTreeMap;
-
 use proto::v1::{self, config_service_server::ConfigService};
+use raft::Consistency;
 use statemachine::{
     Record, Recorded, Revision, RollbackConfig, SetConfig,
     record::{Config, Kind, Overrides, SettingUnit, definition},
@@ -69,7 +68,7 @@ impl ConfigService for Api {
 impl Api {
     /// What was set at a revision.
     async fn config_at(&self, call: &crate::context::Call, to: Revision) -> Result<Overrides, Error> {
-        let view = self.core.handle.view();
+        let view = self.core.handle.read(Consistency::Linearizable, call.deadline).await?;
         let newest = view.position().revision;
         if to.0 == 0 || to > newest {
             let why = format!("name a revision from 1 to {newest}; `mesh config history` shows which there are");
@@ -200,18 +199,25 @@ fn whole(number: f64) -> Option<u64> {
     ((0.0..=EXACT_MAX).contains(&number) && number.fract() == 0.0).then_some(number as u64)
 }
 
-/// `250ms`, `30s`, `15m`, `2h`, `7d`.
+/// `250ms`, `30s`, `15m`, `2h`, `7d`, and sums of them: `1h30m`.
 fn duration_ms(text: &str) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(digits);
-    let factor = BTreeMap::from([
-        ("ms", 1),
-        ("s", 1_000),
-        ("m", 60_000),
-        ("h", 3_600_000),
-        ("d", 86_400_000),
-    ]);
-    number.parse::<u64>().ok()?.checked_mul(*factor.get(unit)?)
+    let mut rest = text;
+    let mut total_ms = 0_u64;
+    while !rest.is_empty() {
+        let (number, tail) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        let (unit, tail) = tail.split_at(tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len()));
+        let factor = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return None,
+        };
+        total_ms = total_ms.checked_add(number.parse::<u64>().ok()?.checked_mul(factor)?)?;
+        rest = tail;
+    }
+    (!text.is_empty()).then_some(total_ms)
 }
 
 #[cfg(test)]
@@ -236,7 +242,11 @@ mod tests {
             (ms, Value::StringValue("15m".into()), Some(Some(900_000))),
             (ms, Value::StringValue("2d".into()), Some(Some(172_800_000))),
             (ms, Value::StringValue("99999999999999999999d".into()), None),
+            (ms, Value::StringValue("1h30m".into()), Some(Some(5_400_000))),
             (ms, Value::StringValue("5 m".into()), None),
+            (ms, Value::StringValue("5m3".into()), None),
+            (ms, Value::StringValue("m".into()), None),
+            (ms, Value::StringValue(String::new()), None),
         ] {
             assert_eq!(number(name, value(given.clone())).ok(), expected, "{name} {given:?}");
         }

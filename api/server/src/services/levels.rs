@@ -2,11 +2,11 @@
 
 use proto::v1;
 use raft::{Consistency, View};
-use statemachine::{CompactHistory, FinalizeUpgrade, Rejection, Revision};
+use statemachine::{Command, CompactHistory, FinalizeUpgrade, Rejection, Revision};
 use tonic::{Request, Response, Status};
 
 use super::{Api, Received};
-use crate::{Error, context::Call, convert, history::Wanted};
+use crate::{Error, context::Call, history::Wanted};
 
 impl Api {
     pub(super) async fn history(
@@ -17,10 +17,11 @@ impl Api {
         let state = &view.state().mesh;
         let mesh = state.mesh().ok_or_else(|| Error::from(Rejection::MeshNotInitialized))?;
         let answer = v1::History {
+            oldest_revision: mesh.floor.0,
+            etag: mesh.meta.etag().to_string(),
             revision: state.position().revision.0,
             last_checkpoint: state.last_checkpoint().map_or(0, |checkpoint| checkpoint.revision.0),
             checkpoints: state.checkpoint_count(),
-            ..convert::history(mesh)
         };
         Ok(self.record(state.position().revision, mesh.meta.etag(), answer))
     }
@@ -28,33 +29,44 @@ impl Api {
     pub(super) async fn compact(
         &self,
         request: Request<v1::CompactHistoryRequest>,
-    ) -> Result<Response<v1::History>, Status> {
+    ) -> Result<Response<v1::Compaction>, Status> {
         let call = Call::of(&request)?;
-        let to = Revision(request.get_ref().revision);
-        let to_mesh_time_ms = self.mesh_time_of(&call, to).await;
-        let to_mesh_time_ms = to_mesh_time_ms.map_err(|error| error.into_status(&call.request_id))?;
+        let command = self.compaction(&call, request.get_ref()).await;
+        let command = command.map_err(|error| error.into_status(&call.request_id))?;
+        self.core.mutate(request, |_| Ok(command)).await
+    }
+
+    /// The command for a request: which revision it comes to, and when that was.
+    async fn compaction(&self, call: &Call, request: &v1::CompactHistoryRequest) -> Result<Command, Error> {
+        let mesh = self.core.mesh().clone();
+        let asked = match (request.revision, request.keep_ms) {
+            (0, 0) | (1.., 1..) => {
+                let why = "name one of the oldest revision that has to be kept and the time for which history has to be \
+                           kept (`keepMs`)";
+                return Err(Error::invalid("revision", why));
+            }
+            (revision, keep_ms) => (Revision(revision), keep_ms),
+        };
+        let view = self.core.handle.read(Consistency::Linearizable, call.deadline).await?;
+        let read = move |_: &Wanted| {
+            let (to, keep_ms) = asked;
+            if keep_ms == 0 {
+                // 0 where its history is gone, which needs no looking after; apply refuses what is yet to come.
+                let unit = view.unit(to)?;
+                return Ok((to, unit.map_or(0, |unit| unit.unit.stamp.mesh_time_ms)));
+            }
+            let since = view.state().mesh.stamp().mesh_time_ms.saturating_sub(keep_ms);
+            let to = view.first_since(since)?.min(view.position().revision);
+            let unit = view.unit(to)?;
+            Ok((to, unit.map_or(0, |unit| unit.unit.stamp.mesh_time_ms)))
+        };
+        let (to, to_mesh_time_ms) = self.core.history.read(&call.request_id, call.deadline, read).await?;
         let command = CompactHistory {
-            mesh: self.core.mesh().clone(),
+            mesh,
             to,
             to_mesh_time_ms,
         };
-        self.core
-            .mutate(request, |_| command.command().map_err(Error::from))
-            .await
-    }
-
-    /// The mesh time of a revision; 0 where its history is gone, which needs no looking after.
-    async fn mesh_time_of(&self, call: &Call, to: Revision) -> Result<u64, Error> {
-        if to.0 == 0 {
-            return Err(Error::invalid(
-                "revision",
-                "name the oldest revision that has to be kept",
-            ));
-        }
-        let view = self.core.handle.view();
-        let read = move |_: &Wanted| Ok(view.unit(to)?);
-        let unit = self.core.history.read(&call.request_id, call.deadline, read).await?;
-        Ok(unit.map_or(0, |unit| unit.unit.stamp.mesh_time_ms))
+        Ok(command.command()?)
     }
 
     pub(super) fn upgrade(&self, view: &View) -> Response<v1::Upgrade> {
@@ -120,9 +132,18 @@ impl Api {
         let current = view.state().mesh.feature_level();
         let (levels, blockers) = self.levels(&view);
         let possible = levels.iter().map(|node| node.feature_level).min().unwrap_or_default();
-        let to = if asked == 0 { possible.max(current) } else { asked };
+        let highest = levels.iter().map(|node| node.feature_level).max().unwrap_or_default();
+        // Asked for no level in particular, whoever upgrades means the newest program's, not what an old one allows.
+        let to = if asked == 0 { highest.max(current) } else { asked };
         if to <= current || to <= possible {
             return Ok(to);
+        }
+        if to > highest {
+            return Err(Error::from(Rejection::FeatureLevelUnknown {
+                asked,
+                current,
+                known: highest,
+            }));
         }
         Err(Error::rule("upgrade_incomplete", blockers.join("; "))
             .hint("run the newer program on every node first; `mesh upgrade status` shows which is left"))
