@@ -1,0 +1,59 @@
+//! Whether a node asks for votes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::health::{Soundness, unfit_to_lead};
+use crate::node::Raft;
+use crate::recovery::Recovery;
+use crate::status::Status;
+
+/// What decides whether this node campaigns.
+pub(crate) struct Campaign {
+    pub raft: Raft,
+    pub soundness: Soundness,
+    pub recovery: Arc<Recovery>,
+    /// A node that had better not lead leaves it to others for this long, and then campaigns all the same: it may be
+    /// the only one that can.
+    pub patience: Duration,
+    pub leaderless_since: Mutex<Option<Instant>>,
+}
+
+impl Campaign {
+    /// Has openraft campaign, or not.
+    pub(crate) fn update(&self, status: &Status) {
+        let Soundness { own, health, publisher } = &self.soundness;
+        let view = publisher.view();
+        let cluster = &view.state().cluster;
+        let fit = |node| unfit_to_lead(cluster, node).is_none();
+        let others = status
+            .members
+            .iter()
+            .filter(|member| member.voter && member.node != *own);
+        let own = fit(*own) && !health.is_short();
+        let leaves_it = !own && others.map(|member| member.node).any(fit);
+        let waited = self.leaderless_for(status.leader.is_none());
+        let campaigns = !self.recovery.is_recovering()
+            && self.soundness.corrupt().is_none()
+            && (!leaves_it || waited >= self.patience);
+        self.raft.runtime_config().elect(campaigns);
+    }
+
+    fn leaderless_for(&self, leaderless: bool) -> Duration {
+        let mut since = self.leaderless_since.lock();
+        match (leaderless, *since) {
+            (false, _) => {
+                *since = None;
+                Duration::ZERO
+            }
+            (true, None) => {
+                *since = Some(Instant::now());
+                Duration::ZERO
+            }
+            (true, Some(since)) => since.elapsed(),
+        }
+    }
+}
