@@ -8,7 +8,7 @@
 # What this machine's build needs is exported (perhaps CXX, LIBCLANG_PATH, BINDGEN_EXTRA_CLANG_ARGS, ROCKSDB_LIB_DIR,
 # ROCKSDB_STATIC) and written to .cargo/local.toml, which .cargo/config.toml includes: cargo builds RocksDB again when one of
 # them comes or goes, so plain cargo must see them too.
-# For the scripts: ROOT, MESHKIT_CACHE, TARGET_DIR; build_workspace, pip_tool, say, die.
+# For the scripts: ROOT, MESHKIT_CACHE, TARGET_DIR; build_workspace, build_previous, pip_tool, say, die.
 
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 MESHKIT_CACHE=${MESHKIT_CACHE:-$HOME/.cache/meshkit}
@@ -229,6 +229,14 @@ build_workspace() {
         write_local_config
         [[ -z ${ROCKSDB_LIB_DIR:-} ]] || (cd "$ROOT" && cargo build --locked --release --workspace) || return 1
     fi
+}
+
+# The program of the feature level before. The workspace's selection, so that what does not see levels is shared.
+build_previous() {
+    (cd "$ROOT" && cargo build --locked --release --workspace --bin meshkit-node-previous \
+        --features meshkit-node/previous-level) || return 1
+    # Cargo leaves a program alone that is up to date; the tests compare ages to find one that is not.
+    touch "$TARGET_DIR/release/meshkit-node-previous"
 }
 
 leave_local_config=''

@@ -16,12 +16,13 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// The feature level that a program has to know to apply it. Raising the level takes the one that it raises to: what
-    /// comes after it may be of that level.
+    /// The feature level that a program has to know to apply it. Beginning at a level, or raising it, takes that level:
+    /// what comes after may be of it.
     #[must_use]
     pub fn level(&self) -> u32 {
         match self {
             Self::Command(proposal) => match &proposal.command {
+                Command::InitMesh(init) => init.feature_level,
                 Command::FinalizeUpgrade(finalize) => finalize.to,
                 command => command.handler().level(),
             },

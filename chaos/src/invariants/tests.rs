@@ -128,6 +128,7 @@ fn good() -> Evidence {
             cluster: cluster.clone(),
             timeline: TimelineId(7),
             settings: Overrides::new(),
+            feature_level: statemachine::FEATURE_LEVEL,
         },
     );
     let spec = PeerSpec {

@@ -23,6 +23,9 @@ const GONE_WITHIN: Duration = Duration::from_secs(10);
 /// How much of each log a failed test shows.
 const LOG_LINES: usize = 60;
 
+/// The program that is a node.
+const NODE: &str = "meshkit-node";
+
 /// How a mesh is started.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -60,13 +63,24 @@ impl Mesh {
     /// # Errors
     /// With everything `dev` and the nodes said, when they do not become ready.
     pub fn start(options: Options) -> Result<Self, Error> {
+        Self::start_as(options, NODE)
+    }
+
+    /// The same with another program for the nodes, such as [`Programs::PREVIOUS`].
+    ///
+    /// # Errors
+    /// As [`Mesh::start`]; and when the program of the feature level before is not there, or out of date.
+    pub fn start_as(options: Options, program: &str) -> Result<Self, Error> {
         let programs = Programs::find()?;
+        if program == Programs::PREVIOUS {
+            programs.previous()?;
+        }
         let directory = tempfile::Builder::new()
             .prefix("meshkit-test-")
             .tempdir()
             .doing("making a directory")?;
         let told = directory.path().join("dev.log");
-        let mut command = programs.command("meshkit-node");
+        let mut command = programs.command(program);
         command
             .args(["dev", "--die-with-parent"])
             .arg(std::process::id().to_string())
@@ -207,6 +221,11 @@ impl Mesh {
 
     /// Starts a node again that has ended, with its configuration. Does not wait until it is ready.
     pub fn restart(&mut self, id: u64) -> Result<(), Error> {
+        self.restart_as(id, NODE)
+    }
+
+    /// The same with another program, such as [`Programs::PREVIOUS`].
+    pub fn restart_as(&mut self, id: u64, program: &str) -> Result<(), Error> {
         if self.is_running(id)? {
             return Err(Error::new(format!("node {id} runs")));
         }
@@ -216,7 +235,7 @@ impl Mesh {
             .create(true)
             .open(&node.log)
             .doing(node.log.display())?;
-        let mut command = self.programs.command("meshkit-node");
+        let mut command = self.programs.command(program);
         command
             .arg("--die-with-parent")
             .arg(std::process::id().to_string())

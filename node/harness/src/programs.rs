@@ -17,6 +17,9 @@ pub struct Programs {
 const RUN_WITHIN: Duration = Duration::from_secs(120);
 
 impl Programs {
+    /// `meshkit-node` of the feature level before.
+    pub const PREVIOUS: &str = "meshkit-node-previous";
+
     /// Finds them: in `MESHKIT_BIN_DIR`, or in the `target/<profile>` that the test itself was built into.
     ///
     /// # Errors
@@ -38,6 +41,30 @@ impl Programs {
             }
         }
         Ok(found)
+    }
+
+    /// Those of a directory, whatever is in it.
+    pub fn within(directory: &Path) -> Self {
+        let directory = directory.to_owned();
+        Self { directory }
+    }
+
+    /// Makes sure that the program of the feature level before is there, and of the same sources.
+    ///
+    /// # Errors
+    /// It is missing or older than `meshkit-node`. Names the command that builds it.
+    pub fn previous(&self) -> Result<(), Error> {
+        let made = |program| std::fs::metadata(self.path(program)).and_then(|file| file.modified());
+        let path = self.path(Self::PREVIOUS);
+        let why = match (made(Self::PREVIOUS), made("meshkit-node")) {
+            (Ok(previous), Ok(current)) if previous >= current => return Ok(()),
+            (Ok(_), Ok(_)) => "is older than meshkit-node".to_owned(),
+            (Err(error), _) | (_, Err(error)) => format!("is not there: {error}"),
+        };
+        Err(Error::new(format!(
+            "{} {why}. Upgrade tests run the program of the feature level before: build it with `scripts/previous.sh`",
+            path.display()
+        )))
     }
 
     /// A program's file.

@@ -50,7 +50,7 @@ pub(crate) enum StageError {
     /// It is damaged, or out of order: the sender has to begin anew.
     #[error("{0}")]
     Refused(String),
-    /// The disk failed.
+    /// The disk failed, or the state is of a feature level that this program does not know.
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
@@ -102,8 +102,9 @@ impl Stage {
         let membership = current.membership.clone();
         let membership = StoredMembership::try_from(membership).map_err(StageError::Refused)?;
         let state = load::generation(&*self.shared.engine, &current).map_err(|error| match error {
-            EngineError::Io { .. } => StageError::Engine(error),
-            EngineError::Corrupt { .. } | EngineError::Foreign { .. } => StageError::Refused(error.to_string()),
+            // A level that this program cannot follow: sending it again does not help.
+            EngineError::Io { .. } | EngineError::Foreign { .. } => StageError::Engine(error),
+            EngineError::Corrupt { .. } => StageError::Refused(error.to_string()),
         })?;
         Ok(Staged {
             current,

@@ -34,6 +34,7 @@ pub fn init() -> Request {
         cluster: ClusterId::new("c1").unwrap(),
         timeline: TimelineId(7),
         settings: Overrides::new(),
+        feature_level: statemachine::FEATURE_LEVEL,
     };
     request(command.into())
 }

@@ -129,6 +129,7 @@ impl World {
             cluster: testing::identity(1).cluster,
             timeline: TimelineId(7),
             settings: Overrides::new(),
+            feature_level: statemachine::FEATURE_LEVEL,
         };
         let request = statemachine::Request {
             origin: Origin::system("init", NodeId(1), 0),

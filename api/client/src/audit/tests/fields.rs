@@ -77,6 +77,7 @@ fn trail() -> Vec<AuditRecord> {
             cluster: ok(ClusterId::new("c1")),
             timeline: TimelineId(7),
             settings: Default::default(),
+            feature_level: statemachine::FEATURE_LEVEL,
         }
         .into(),
         None,
