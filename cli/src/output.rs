@@ -1,14 +1,21 @@
 //! How answers are shown: formats, and how each kind of record looks in them.
 
+pub mod alarms;
 pub mod audit;
+pub mod clusters;
+pub mod config;
 pub mod diff;
+pub mod history;
 pub mod json;
+pub mod levels;
+pub mod members;
 pub mod operations;
 pub mod peers;
 pub mod status;
 pub mod style;
 pub mod table;
 pub mod time;
+pub mod upgrade;
 
 use std::borrow::Cow;
 

@@ -11,11 +11,14 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     bootstrap::Bootstrap,
     checkpoint::{Checkpoint, Schedule},
+    checkup::{Checkup, Seen, Sight},
     controller::{Controller, Node, PROPOSAL_TIMEOUT, Pass},
     describe::Describe,
     drain::Drain,
     ports::Signer,
     refusals::RefusalLog,
+    retention::Retention,
+    standing::Standing,
 };
 
 /// The shortest time between two passes of a loop.
@@ -33,6 +36,8 @@ pub struct Config {
     pub facts: NodeFacts,
     /// When the audit chain is signed.
     pub checkpoints: Schedule,
+    /// From one checkup of the members by their leader to the next.
+    pub checkup_interval: Duration,
     /// How long a drain's step is seen to be finished before the next begins: gives data planes time to notice.
     pub drain_settle: Duration,
     /// Signs checkpoints.
@@ -61,6 +66,7 @@ pub struct Running {
     stop: CancellationToken,
     driver: tokio::task::JoinHandle<()>,
     board: Board,
+    sight: Sight,
 }
 
 impl Running {
@@ -68,6 +74,12 @@ impl Running {
     #[must_use]
     pub fn status(&self) -> Vec<LoopStatus> {
         self.board.0.lock().clone()
+    }
+
+    /// What this node saw of the members at its last checkup, while it leads. Sharing it costs nothing.
+    #[must_use]
+    pub fn seen(&self) -> Arc<Mutex<Vec<Seen>>> {
+        self.sight.0.clone()
     }
 
     /// Stops the loops and waits for them, at most as long as one proposal may take.
@@ -108,12 +120,18 @@ pub fn start(handle: Handle, config: Config) -> Running {
         handle,
         clock: config.clock.clone(),
     };
-    let driver = tokio::spawn(drive(node, config, board.clone(), stop.clone()));
-    Running { stop, driver, board }
+    let sight = Sight::default();
+    let driver = tokio::spawn(drive(node, config, board.clone(), sight.clone(), stop.clone()));
+    Running {
+        stop,
+        driver,
+        board,
+        sight,
+    }
 }
 
 /// Runs this node's own loops always, and the leader's while it leads.
-async fn drive(node: Node, config: Config, board: Board, stop: CancellationToken) {
+async fn drive(node: Node, config: Config, board: Board, sight: Sight, stop: CancellationToken) {
     let mut own = JoinSet::new();
     let describe = Describe {
         cluster: config.cluster.clone(),
@@ -126,11 +144,12 @@ async fn drive(node: Node, config: Config, board: Board, stop: CancellationToken
         board.clone(),
         stop.clone(),
     ));
+    own.spawn(run(Standing, node.clone(), board.clone(), stop.clone()));
     let mut status = node.handle.watch_status();
     while !stop.is_cancelled() {
         let leads = status.borrow_and_update().is_leader();
         if leads {
-            lead(&node, &config, &board, &stop, &mut status).await;
+            lead(&node, &config, (&board, &sight), &stop, &mut status).await;
             continue;
         }
         tokio::select! {
@@ -146,7 +165,7 @@ async fn drive(node: Node, config: Config, board: Board, stop: CancellationToken
 async fn lead(
     node: &Node,
     config: &Config,
-    board: &Board,
+    (board, sight): (&Board, &Sight),
     stop: &CancellationToken,
     status: &mut tokio::sync::watch::Receiver<raft::Status>,
 ) {
@@ -161,6 +180,9 @@ async fn lead(
         board.clone(),
         term.clone(),
     ));
+    let checkup = Checkup::new(config.checkup_interval, sight.clone());
+    loops.spawn(run(checkup, node.clone(), board.clone(), term.clone()));
+    loops.spawn(run(Retention::new(), node.clone(), board.clone(), term.clone()));
     let checkpoint = Checkpoint::new(config.checkpoints, config.signer.clone());
     loops.spawn(run(checkpoint, node.clone(), board.clone(), term.clone()));
     loop {

@@ -8,15 +8,19 @@
 
 mod bootstrap;
 mod checkpoint;
+mod checkup;
 mod controller;
 mod describe;
 mod drain;
 mod driver;
 mod ports;
 mod refusals;
+mod retention;
+mod standing;
 
 pub use self::{
     checkpoint::Schedule as CheckpointSchedule,
+    checkup::Seen,
     driver::{Config, LoopStatus, Running, start},
     ports::{Signed, Signer, SignerError},
     refusals::RefusalLog,

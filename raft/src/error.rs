@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use statemachine::NodeId;
+use statemachine::{NodeId, Revision};
 
 /// Where the current leader is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -11,6 +11,29 @@ pub struct Leader {
     pub node: NodeId,
     /// Its API endpoint, `host:port`.
     pub api: String,
+}
+
+/// The rule that stands against a change of members or leadership.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum MembershipRefusal {
+    /// The node is not a member.
+    NotAMember,
+    /// The node was removed for good.
+    NodeRemoved,
+    /// A member has this id already, with other endpoints.
+    MemberExists,
+    /// The node receives the log and does not vote.
+    NotAVoter,
+    /// There is nobody else to lead.
+    NoOtherVoter,
+    /// Without it nobody would vote.
+    LastVoter,
+    /// Too few of the voters that stay answer.
+    QuorumAtRisk,
+    /// Another change of members is under way.
+    ChangeUnderWay,
+    /// Anything else; the reason says what.
+    Other,
 }
 
 /// Why a request to the cluster failed.
@@ -54,8 +77,16 @@ pub enum Error {
     /// A membership or leadership request that makes no sense as things are. Nothing happened.
     #[error("{reason}")]
     Membership {
+        /// Which rule stands against it.
+        refusal: MembershipRefusal,
         /// For people: what is wrong and what would be right.
         reason: String,
+    },
+    /// History is no longer kept as far back as was asked for.
+    #[error("history is kept from revision {oldest} on")]
+    Compacted {
+        /// The oldest revision that can be had.
+        oldest: Revision,
     },
     /// A history row that ought to be there could not be read.
     #[error("history could not be read: {0}")]
@@ -73,7 +104,7 @@ impl Error {
             | Self::Unavailable { .. }
             | Self::DeadlineExceeded { .. }
             | Self::Overloaded { .. } => true,
-            Self::TooLarge { .. } | Self::Membership { .. } | Self::History(_) | Self::Fatal(_) => false,
+            Self::TooLarge { .. } | Self::Membership { .. } | Self::Compacted { .. } | Self::History(_) | Self::Fatal(_) => false,
         }
     }
 
@@ -86,7 +117,16 @@ impl Error {
             | Self::Overloaded { .. }
             | Self::TooLarge { .. }
             | Self::Membership { .. }
+            | Self::Compacted { .. }
             | Self::History(_) => false,
+        }
+    }
+
+    /// An [`Error::Membership`].
+    pub(crate) fn membership(refusal: MembershipRefusal, reason: impl Into<String>) -> Self {
+        Self::Membership {
+            refusal,
+            reason: reason.into(),
         }
     }
 
@@ -108,7 +148,8 @@ pub enum FatalKind {
     /// The disk refused a write or a sync, or is full. What was promised as durable stays so;
     /// nothing new can be promised.
     Disk,
-    /// The data directory belongs to another mesh, cluster or node, or to a newer release.
+    /// The data directory belongs to another mesh, cluster or node, or to a newer release; or it is an old copy of
+    /// this node's, and the others know better.
     Foreign,
     /// The cluster has removed this node.
     Removed,

@@ -278,7 +278,7 @@ impl Rejection {
                 format!("this takes feature level {needed}; the mesh is at {current}")
             }
             Self::FeatureLevelUnknown { asked, current, known } => {
-                format!("feature level {asked}: the mesh is at {current}, and this program knows up to {known}")
+                format!("feature level {asked}: the mesh is at {current}, and the newest program knows up to {known}")
             }
             Self::HistoryInUse { to, age_ms, needed_ms } => {
                 format!("revision {to} is {age_ms} ms old; for {needed_ms} ms a retry may have to be answered from it")
@@ -319,7 +319,10 @@ impl Rejection {
                 "promote another cluster: that demotes this one in the same step".to_owned()
             }
             Self::ReplicationNotConfigured { cluster } => {
-                format!("`mesh clusters get {cluster}` shows its replication endpoints and readiness")
+                format!(
+                    "set up replication first: describe where it is reached with `mesh clusters apply {cluster}`, then wait \
+                     until `mesh clusters get {cluster}` shows it ready"
+                )
             }
             Self::ClusterTransition { cluster, to, .. } => match to {
                 ClusterPhase::Active => format!("`mesh clusters promote {cluster}`"),
@@ -331,7 +334,10 @@ impl Rejection {
                 "run the newer program on every node, then `mesh upgrade finalize`".to_owned()
             }
             Self::FeatureLevelUnknown { .. } => "`mesh upgrade status` shows what the nodes can do".to_owned(),
-            Self::HistoryInUse { .. } => "choose an older revision, or wait".to_owned(),
+            Self::HistoryInUse { .. } => {
+                "name an older revision, or wait; `mesh config get retention.idempotency_key` shows for how long"
+                    .to_owned()
+            }
         }
     }
 
@@ -339,10 +345,7 @@ impl Rejection {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::ResourceExhausted { .. }
-            | Self::MeshNotInitialized
-            | Self::FeatureLevelTooLow { .. }
-            | Self::HistoryInUse { .. } => true,
+            Self::ResourceExhausted { .. } | Self::MeshNotInitialized => true,
             Self::InvalidArgument { .. }
             | Self::NotFound { .. }
             | Self::AlreadyExists { .. }
@@ -359,7 +362,9 @@ impl Rejection {
             | Self::LastActiveCluster { .. }
             | Self::ReplicationNotConfigured { .. }
             | Self::ClusterTransition { .. }
-            | Self::FeatureLevelUnknown { .. } => false,
+            | Self::FeatureLevelTooLow { .. }
+            | Self::FeatureLevelUnknown { .. }
+            | Self::HistoryInUse { .. } => false,
         }
     }
 }

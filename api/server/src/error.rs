@@ -1,5 +1,7 @@
 //! Refusals, and the one place where they become gRPC statuses and problem documents.
 
+mod membership;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use prost::{Message, Name};
@@ -11,6 +13,8 @@ use proto::{
 use statemachine::Rejection;
 use tonic::{Status, metadata::MetadataMap};
 use tonic_types::pb;
+
+pub use self::membership::{RULES, removed_for_good};
 
 /// The domain of `google.rpc.ErrorInfo`.
 pub const DOMAIN: &str = "meshkit";
@@ -402,8 +406,10 @@ impl From<raft::error::Error> for Error {
                 problem.hint = "send less in one request".to_owned();
                 (problem.measured, problem.limit) = (format!("{bytes} B"), format!("{limit} B"));
             }),
-            Raft::Membership { .. } => Self::named(Code::Rule, "membership_refused", text)
-                .hint("`mesh status` shows the members and how they are"),
+            Raft::Membership { refusal, .. } => membership::refused(refusal, text),
+            Raft::Compacted { oldest } => Self::new(Code::Compacted, text)
+                .with(|problem| problem.revision = oldest.0)
+                .hint(format!("ask for revision {oldest} or a newer one; `mesh history show` tells what is kept")),
             Raft::History(_) => Self::internal(text),
             Raft::Fatal(fatal) => Self::new(
                 Code::Unavailable,
@@ -413,9 +419,6 @@ impl From<raft::error::Error> for Error {
         }
     }
 }
-
-/// Names that rules of this crate have, beside those of the state machine.
-pub const RULES: &[&str] = &["membership_refused"];
 
 /// The full name of the document's message, so that nobody spells it twice.
 #[must_use]

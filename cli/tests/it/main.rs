@@ -2,12 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod binary;
+mod clusters;
 // The SDK's tests use the same node.
 #[path = "../../../api/client/tests/it/fake.rs"]
 mod fake;
 mod flows;
 mod golden;
+mod members;
 mod records;
+mod upgrade;
 
 use std::{
     io::{self, Write},

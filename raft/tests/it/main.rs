@@ -4,7 +4,9 @@
 #![allow(missing_docs)]
 
 mod cluster;
+mod compaction;
 mod durability;
+mod fitness;
 mod refusals;
 mod snapshots;
 mod storage;

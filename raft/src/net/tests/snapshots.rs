@@ -11,6 +11,7 @@ use crate::net::NetError;
 use crate::net::message::{Lane, Message};
 use crate::state::rows::{CURRENT, Current};
 use crate::state::snapshot::export;
+use statemachine::Revision;
 use crate::testing::{Disks, config, identity};
 use crate::types::VoteRow;
 use crate::{Boot, Endpoint, Handle, Threads};
@@ -36,7 +37,7 @@ impl Snapshot {
     async fn of(engine: Arc<dyn Engine>) -> Self {
         let row = engine.get(Table::StateMeta, CURRENT).unwrap().unwrap();
         let current = Current::decode(&row).unwrap();
-        let mut outgoing = export(engine, current.clone(), 300, Threads::Own).await.unwrap();
+        let mut outgoing = export(engine, current.clone(), Revision(1), 300, Threads::Own).await.unwrap();
         let mut chunks = Vec::new();
         while let Some(chunk) = outgoing.next().await.unwrap() {
             chunks.push(chunk);
@@ -90,6 +91,8 @@ impl Pair {
             dial: world.network.dialer(Some(&uri)),
             listen: world.network.listen(&hidden().raft, &uri),
             seed: 2,
+            incarnation: Default::default(),
+            pinned: None,
         };
         let receiver = crate::start(boot).await.unwrap();
         Self { world, receiver, disks }
