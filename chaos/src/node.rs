@@ -134,6 +134,7 @@ impl Machine {
             auth: Arc::new(authenticator()?),
             alarms: Arc::new(Vec::new),
             certificate_expiry: Arc::new(|| None),
+            inspect: None,
             incarnation: Incarnation {
                 directory: u128::from(self.id.0),
                 boots: life,

@@ -10,11 +10,13 @@
 
 mod app;
 mod args;
+mod bundle;
 mod commands;
 mod failure;
 mod labels;
 mod listing;
 mod mutation;
+mod nodes;
 pub mod output;
 mod prompt;
 mod streams;

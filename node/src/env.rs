@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use api_server::Authenticator;
-use api_server::ports::{Alarm, CertificateExpiry};
+use api_server::ports::{Alarm, CertificateExpiry, Inspect};
 use controllers::Signer;
 use raft::Threads;
 use raft::engine::Engine;
@@ -40,6 +40,8 @@ pub struct Env {
     pub alarms: Arc<dyn Fn() -> Vec<Alarm> + Send + Sync>,
     /// What ends first among the certificates in use, asked for whenever somebody looks.
     pub certificate_expiry: Arc<dyn Fn() -> Option<CertificateExpiry> + Send + Sync>,
+    /// What an operator can look into and turn on the node; none in a simulation.
+    pub inspect: Option<Arc<dyn Inspect>>,
     /// The life of the data directory that this node runs on.
     pub incarnation: Incarnation,
     /// Whether this node founds its cluster: its data directory was made by `init`.

@@ -15,6 +15,7 @@ pub mod config;
 pub mod directory;
 mod env;
 pub mod exit;
+mod logs;
 pub mod run;
 pub mod tls;
 
@@ -23,9 +24,9 @@ pub mod args;
 #[cfg(feature = "rocksdb")]
 pub mod dev;
 #[cfg(feature = "rocksdb")]
-mod logs;
-#[cfg(feature = "rocksdb")]
 mod metrics_listener;
+#[cfg(feature = "rocksdb")]
+mod notify;
 #[cfg(feature = "rocksdb")]
 mod production;
 #[cfg(feature = "rocksdb")]
@@ -33,7 +34,12 @@ pub mod program;
 #[cfg(feature = "rocksdb")]
 mod reload;
 #[cfg(feature = "rocksdb")]
+mod report;
+#[cfg(feature = "rocksdb")]
 mod signals;
+
+/// The version that this program gives as its own.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub use config::Config;
 pub use env::Env;

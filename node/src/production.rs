@@ -21,7 +21,8 @@ use crate::exit::{Exit, Failure};
 use crate::logs::Levels;
 use crate::run::Node;
 use crate::tls::{Certificates, Door, TlsDial, TlsListen};
-use crate::{metrics_listener, reload, signals};
+use crate::report::Reporter;
+use crate::{metrics_listener, notify, reload, signals};
 
 /// An alarm is raised when the node's certificate ends sooner than this.
 const EXPIRES_SOON: Duration = Duration::from_secs(30 * 86_400);
@@ -43,6 +44,14 @@ pub async fn run(file: &Path, config: Config, levels: Levels) -> Result<(), Fail
     let api = listen(&config, Door::Api, &certificates).await?;
     let raft = listen(&config, Door::Raft, &certificates).await?;
     let (alarming, ending) = (certificates.clone(), certificates.clone());
+    let manager = notify::Manager::of_this_process()
+        .map_err(|error| Failure::new(Exit::Failed, format!("NOTIFY_SOCKET cannot be used: {error}")))?;
+    let reporter = Reporter {
+        config: config.clone(),
+        certificates: certificates.clone(),
+        levels: levels.clone(),
+        started: SystemTime::now(),
+    };
     let env = Env {
         log,
         state,
@@ -65,6 +74,7 @@ pub async fn run(file: &Path, config: Config, levels: Levels) -> Result<(), Fail
                 fingerprint: expiry.fingerprint,
             })
         }),
+        inspect: Some(Arc::new(reporter)),
         incarnation: directory.marker().incarnation(),
         founder: directory.marker().founder,
     };
@@ -74,6 +84,7 @@ pub async fn run(file: &Path, config: Config, levels: Levels) -> Result<(), Fail
     };
     let metrics = metrics_listener::start(config.telemetry.metrics_listen, node.registry().clone()).await?;
     certificates.register(&mut node.registry().lock());
+    let told = manager.as_ref().map(|manager| manager.follow(node.handle().clone()));
     let reloader = reload::Reloader {
         file: file.to_owned(),
         config,
@@ -88,7 +99,10 @@ pub async fn run(file: &Path, config: Config, levels: Levels) -> Result<(), Fail
         fatal = node.handle().fatal() => Some(fatal),
     };
     reloading.abort();
-    drop(metrics);
+    drop((metrics, told));
+    if let Some(manager) = &manager {
+        manager.stopping(failed.as_ref().map_or("asked to", |fatal| &fatal.detail));
+    }
     match failed {
         None => {
             node.stop().await;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use api_server::ports::{Alarm, CertificateExpiry, NodeFacts, Pause, Refusals};
+use api_server::ports::{Alarm, CertificateExpiry, Inspect, NodeFacts, Pause, Refusals};
 use api_server::{Parts, Server};
 use controllers::RefusalLog;
 use raft::{Endpoint, Fatal, Handle, Identity};
@@ -84,6 +84,7 @@ impl Node {
             auth,
             alarms,
             certificate_expiry,
+            inspect,
             incarnation,
             founder,
         } = env;
@@ -140,6 +141,7 @@ impl Node {
             stopping: AtomicBool::new(false),
             alarms,
             certificate_expiry,
+            inspect,
         });
         let api_stop = CancellationToken::new();
         let registry = api_server::metrics::Shared::default();
@@ -316,6 +318,7 @@ struct Facts {
     stopping: AtomicBool,
     alarms: Arc<dyn Fn() -> Vec<Alarm> + Send + Sync>,
     certificate_expiry: Arc<dyn Fn() -> Option<CertificateExpiry> + Send + Sync>,
+    inspect: Option<Arc<dyn Inspect>>,
 }
 
 impl NodeFacts for Facts {
@@ -329,6 +332,10 @@ impl NodeFacts for Facts {
 
     fn nearest_certificate_expiry(&self) -> Option<CertificateExpiry> {
         (self.certificate_expiry)()
+    }
+
+    fn inspect(&self) -> Option<Arc<dyn Inspect>> {
+        self.inspect.clone()
     }
 
     fn accepts_mutations(&self) -> Result<(), Pause> {

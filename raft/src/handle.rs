@@ -1,5 +1,6 @@
 //! The one thing the rest of a node holds of consensus.
 
+mod liveness;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;

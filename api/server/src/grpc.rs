@@ -10,6 +10,7 @@ use proto::{
         audit_service_server::AuditServiceServer, auth_service_server::AuthServiceServer,
         cluster_descriptor_service_server::ClusterDescriptorServiceServer,
         cluster_service_server::ClusterServiceServer, config_service_server::ConfigServiceServer,
+        node_service_server::NodeServiceServer,
         operation_service_server::OperationServiceServer, peer_service_server::PeerServiceServer,
     },
 };
@@ -31,6 +32,7 @@ pub(crate) enum Target {
     Cluster,
     Clusters,
     Config,
+    Node,
     Auth,
     Health,
     Reflection,
@@ -47,6 +49,7 @@ impl Target {
             "meshkit.v1.ClusterService" => Some(Self::Cluster),
             "meshkit.v1.ClusterDescriptorService" => Some(Self::Clusters),
             "meshkit.v1.ConfigService" => Some(Self::Config),
+            "meshkit.v1.NodeService" => Some(Self::Node),
             "meshkit.v1.AuthService" => Some(Self::Auth),
             "grpc.health.v1.Health" => Some(Self::Health),
             "grpc.reflection.v1.ServerReflection" => Some(Self::Reflection),
@@ -64,6 +67,7 @@ pub(crate) struct Services {
     cluster: ClusterServiceServer<services::Api>,
     clusters: ClusterDescriptorServiceServer<services::Api>,
     config: ConfigServiceServer<services::Api>,
+    node: NodeServiceServer<services::Api>,
     auth: AuthServiceServer<services::Api>,
     health: HealthServer<services::Api>,
     reflection: BoxCloneSyncService<Request<RequestBody>, Response<Body>, Infallible>,
@@ -85,6 +89,7 @@ impl Services {
             cluster: ClusterServiceServer::from_arc(Arc::clone(&api)).max_decoding_message_size(limit),
             clusters: ClusterDescriptorServiceServer::from_arc(Arc::clone(&api)).max_decoding_message_size(limit),
             config: ConfigServiceServer::from_arc(Arc::clone(&api)).max_decoding_message_size(limit),
+            node: NodeServiceServer::from_arc(Arc::clone(&api)).max_decoding_message_size(limit),
             auth: AuthServiceServer::from_arc(Arc::clone(&api)).max_decoding_message_size(limit),
             health: HealthServer::from_arc(api).max_decoding_message_size(limit),
             reflection: BoxCloneSyncService::new(reflection),
@@ -101,6 +106,7 @@ impl Services {
             Target::Cluster => self.cluster.clone().call(request).await,
             Target::Clusters => self.clusters.clone().call(request).await,
             Target::Config => self.config.clone().call(request).await,
+            Target::Node => self.node.clone().call(request).await,
             Target::Auth => self.auth.clone().call(request).await,
             Target::Health => self.health.clone().call(request).await,
             Target::Reflection => self.reflection.clone().call(request).await,
@@ -113,7 +119,7 @@ impl Services {
 }
 
 /// The names of the services that are served, for tests that hold them against the contract.
-pub(crate) fn served() -> [&'static str; 7] {
+pub(crate) fn served() -> [&'static str; 8] {
     [
         <PeerServiceServer<services::Api> as NamedService>::NAME,
         <OperationServiceServer<services::Api> as NamedService>::NAME,
@@ -121,6 +127,7 @@ pub(crate) fn served() -> [&'static str; 7] {
         <ClusterServiceServer<services::Api> as NamedService>::NAME,
         <ClusterDescriptorServiceServer<services::Api> as NamedService>::NAME,
         <ConfigServiceServer<services::Api> as NamedService>::NAME,
+        <NodeServiceServer<services::Api> as NamedService>::NAME,
         <AuthServiceServer<services::Api> as NamedService>::NAME,
     ]
 }

@@ -1,5 +1,10 @@
 //! What the server needs of the rest of the node, apart from consensus.
 
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
 use statemachine::Refusal;
 
 /// Takes note of requests by known callers that were refused before they became commands. The node's loops commit
@@ -26,6 +31,70 @@ pub trait NodeFacts: Send + Sync + 'static {
     fn nearest_certificate_expiry(&self) -> Option<CertificateExpiry> {
         None
     }
+
+    /// What there is to look into and to turn on this node. None where there is nothing, as in a simulation.
+    fn inspect(&self) -> Option<Arc<dyn Inspect>> {
+        None
+    }
+}
+
+/// Looks into the running node, for whoever wants to know what is wrong with it.
+pub trait Inspect: Send + Sync + 'static {
+    /// What only the node knows of itself, without keys and tokens: configuration, disk, certificates, log. Reads the
+    /// disk, so it blocks.
+    fn sections(&self) -> Vec<Section>;
+
+    /// Logs by another filter for a while, or goes back to the configured one at once. Answers what is in force then.
+    ///
+    /// # Errors
+    /// What is wrong with the filter; everything then stays as it was.
+    fn log_level(&self, change: Option<(&str, Duration)>) -> Result<LogLevel, String>;
+}
+
+/// One part of what a node says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    /// A file name.
+    pub name: &'static str,
+    /// What it holds.
+    pub text: String,
+    /// Whether there would be more.
+    pub truncated: bool,
+}
+
+impl Section {
+    /// The first `bytes_max` bytes of a text, at most.
+    pub fn head(name: &'static str, mut text: String, bytes_max: usize) -> Self {
+        let truncated = text.len() > bytes_max;
+        if truncated {
+            text.truncate(text.floor_char_boundary(bytes_max));
+        }
+        Self { name, text, truncated }
+    }
+
+    /// The last `bytes_max` bytes of a text, at most, from the beginning of a line on.
+    pub fn tail(name: &'static str, text: String, bytes_max: usize) -> Self {
+        if text.len() <= bytes_max {
+            let truncated = false;
+            return Self { name, text, truncated };
+        }
+        let kept = &text[text.ceil_char_boundary(text.len() - bytes_max)..];
+        let kept = kept.split_once('\n').map_or(kept, |(_, whole)| whole);
+        Self {
+            name,
+            text: kept.to_owned(),
+            truncated: true,
+        }
+    }
+}
+
+/// How much a node logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLevel {
+    /// The filter in force.
+    pub filter: String,
+    /// What it goes back to, and when; none where the filter is the configured one.
+    pub until: Option<(String, SystemTime)>,
 }
 
 /// When a certificate ends.

@@ -13,6 +13,7 @@ use proto::{
 };
 use tokio::time::Instant;
 use tonic::body::Body;
+use tracing::Instrument as _;
 
 use crate::{
     Error,
@@ -100,8 +101,11 @@ impl Stack {
         let mut unread = Some(body);
         let bodiless = head.method == http::Method::HEAD;
         let mut place = None;
+        let request_id = exchange.request_id.clone();
         let answer = AssertUnwindSafe(self.answer(&mut exchange, connection, head, &mut unread, &mut place));
-        let answer = answer.catch_unwind().await;
+        // Whatever is logged on the way says which request it was, at any level.
+        let span = tracing::error_span!("request", request_id = %request_id);
+        let answer = answer.catch_unwind().instrument(span).await;
         let answer = answer.unwrap_or_else(|panic| Err(self.core.metrics.panics.caught(&exchange.request_id, &*panic)));
         let mut response = match answer {
             Ok(response) => response,

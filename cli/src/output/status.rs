@@ -5,6 +5,7 @@ use proto::v1::{Node, Status, node};
 use super::{
     Look, clean, style,
     table::{self, Text},
+    time::{relative, rfc3339},
     word,
 };
 
@@ -29,11 +30,12 @@ fn voters(status: &Status) -> usize {
     status.nodes.iter().filter(|node| node.voter).count()
 }
 
-/// The whole screen.
-pub fn screen(status: &Status, look: Look) -> String {
+/// The whole screen. A warning comes with the node that has it.
+pub fn screen(status: &Status, warnings: &[(u64, String)], look: Look) -> String {
     let health = match unhealthy(status) {
-        None if status.alarms.is_empty() => style::paint(look.colour, style::GREEN, "healthy"),
-        None => style::paint(look.colour, style::YELLOW, "healthy, with alarms"),
+        None if !status.alarms.is_empty() => style::paint(look.colour, style::YELLOW, "healthy, with alarms"),
+        None if !warnings.is_empty() => style::paint(look.colour, style::YELLOW, "healthy, with warnings"),
+        None => style::paint(look.colour, style::GREEN, "healthy"),
         Some(_) => style::paint(look.colour, style::RED, "UNHEALTHY"),
     };
     let mut out = format!(
@@ -43,12 +45,8 @@ pub fn screen(status: &Status, look: Look) -> String {
     );
     out.push_str(&table::details(&summary(status, look), look.colour));
     out.push('\n');
-    let mut header = vec!["node", "role", "voter", "lag", "last contact", "api"];
-    if look.wide {
-        header.push("raft");
-    }
     out.push_str(&table::rows(
-        &header,
+        &header(look),
         status.nodes.iter().map(|node| row(node, look)),
         look.colour,
     ));
@@ -58,12 +56,30 @@ pub fn screen(status: &Status, look: Look) -> String {
             vec![
                 Text::new(&alarm.name).styled(style::RED),
                 alarm.node.into(),
+                since(alarm.since.as_ref(), look),
                 Text::new(&alarm.detail),
             ]
         });
-        out.push_str(&table::rows(&["alarm", "node", "detail"], alarms, look.colour));
+        out.push_str(&table::rows(&["alarm", "node", "since", "detail"], alarms, look.colour));
+    }
+    if !warnings.is_empty() {
+        out.push('\n');
+        let warnings = warnings.iter().map(|(node, line)| {
+            let line = Text::new(line);
+            vec![(*node).into(), line.styled(style::YELLOW)]
+        });
+        out.push_str(&table::rows(&["node", "warning"], warnings, look.colour));
     }
     out
+}
+
+fn since(time: Option<&prost_types::Timestamp>, look: Look) -> Text {
+    let text = if look.wide {
+        rfc3339(time)
+    } else {
+        relative(time, look.now)
+    };
+    text.into()
 }
 
 fn summary(status: &Status, look: Look) -> Vec<(&'static str, Text)> {
@@ -100,6 +116,12 @@ fn summary(status: &Status, look: Look) -> Vec<(&'static str, Text)> {
         ("alarms", alarms),
         ("answered by", format!("node {}", status.answered_by).into()),
     ];
+    if look.wide && status.certificate_expires_at.is_some() {
+        lines.push((
+            "its certificates end",
+            since(status.certificate_expires_at.as_ref(), look),
+        ));
+    }
     if look.wide {
         lines.extend([
             ("timeline", Text::new(&status.timeline)),
@@ -111,7 +133,17 @@ fn summary(status: &Status, look: Look) -> Vec<(&'static str, Text)> {
     lines
 }
 
-fn row(node: &Node, look: Look) -> Vec<Text> {
+/// The columns of a table of nodes.
+pub fn header(look: Look) -> Vec<&'static str> {
+    let mut header = vec!["node", "role", "voter", "lag", "last contact", "api"];
+    if look.wide {
+        header.extend(["raft", "version", "level"]);
+    }
+    header
+}
+
+/// One node, a cell for each column.
+pub fn row(node: &Node, look: Look) -> Vec<Text> {
     let role = Text::from(word(node.role().as_str_name()));
     let role = match node.role() {
         node::Role::Leader => role.styled(style::GREEN),
@@ -134,7 +166,14 @@ fn row(node: &Node, look: Look) -> Vec<Text> {
         Text::new(&node.api),
     ];
     if look.wide {
-        row.push(Text::new(&node.raft));
+        row.extend([
+            Text::new(&node.raft),
+            Text::new(&node.version),
+            match node.feature_level {
+                0 => Text::new(""),
+                level => level.into(),
+            },
+        ]);
     }
     row
 }

@@ -11,7 +11,7 @@ use crate::{
     mesh, mesh_with, records,
 };
 
-fn check(name: &str, found: &str) {
+pub(crate) fn check(name: &str, found: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
         .join(name);
@@ -27,7 +27,7 @@ fn check(name: &str, found: &str) {
 }
 
 /// Exit code and both streams in one text.
-fn shown(ran: &Ran) -> String {
+pub(crate) fn shown(ran: &Ran) -> String {
     let mut text = ran.out.clone();
     if !ran.err.is_empty() {
         text.push_str(&format!("--- stderr\n{}", ran.err));
@@ -67,6 +67,7 @@ fn node() -> Fake {
         .says("ListOperations", [Reply::ok(&operations)])
         .says("GetOperation", [Reply::ok(&records::operations()[0])])
         .says("ListAuditRecords", [Reply::ok(&audit)])
+        .says("SetLogLevel", [Reply::ok(&records::log_level())])
         .says("GetStatus", [Reply::ok(&records::status())]);
     node
 }
@@ -81,6 +82,7 @@ async fn every_format_of_every_answer() {
         ("operations-get", "operations get 01J0000000000000000000000A"),
         ("audit-list", "audit list"),
         ("status", "status"),
+        ("debug-log-level", "debug log-level raft=debug"),
     ];
     for (name, command) in commands {
         for format in ["table", "wide", "json", "yaml", "jsonl", "name"] {

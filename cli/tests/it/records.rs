@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use prost_types::Timestamp as ProtoTimestamp;
-use proto::v1::{Alarm, AuditRecord, Node, Operation, Peer, Status, audit_record, node, operation, peer, status};
+use proto::v1::{Alarm, AuditRecord, LogLevel, Node, Operation, Peer, Status, audit_record, node, operation, peer, status};
 
 /// "Now" in relative times.
 pub fn now() -> Timestamp {
@@ -144,6 +144,15 @@ pub fn audit() -> Vec<AuditRecord> {
         ..drained.clone()
     };
     vec![drained, rejected]
+}
+
+pub fn log_level() -> LogLevel {
+    LogLevel {
+        filter: "raft=debug".into(),
+        configured: "info".into(),
+        until: ago(-600),
+        node: 2,
+    }
 }
 
 pub fn status() -> Status {

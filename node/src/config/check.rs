@@ -149,7 +149,7 @@ pub(super) fn retention(_: &Retention, _: &Entries<'_>, _: &mut Problems) {}
 
 pub(super) fn log(log: &Log, entries: &Entries<'_>, problems: &mut Problems) {
     if !log.filter.is_empty()
-        && let Err(error) = log.filter.parse::<tracing_subscriber::filter::Targets>()
+        && let Err(error) = crate::logs::filter::Filter::parse(&log.filter)
     {
         problems.add(&entries.place_of("filter"), format!("`filter`: {error}"), None);
     }

@@ -49,13 +49,12 @@ impl Filter {
         }
         for directive in text.split(',').map(str::trim) {
             match directive.split_once('=') {
-                None if filter.level.is_some() => {
-                    return Err(format!("`{directive}` is a second level for everything; give one"));
-                }
                 None => {
-                    let level = level(directive);
                     let why = || format!("`{directive}` is neither a level ({LEVELS}) nor PART=LEVEL");
-                    filter.level = Some(level.ok_or_else(why)?);
+                    let level = level(directive).ok_or_else(why)?;
+                    if filter.level.replace(level).is_some() {
+                        return Err(format!("`{directive}` is a second level for everything; give one"));
+                    }
                 }
                 Some((part, word)) => {
                     let level = level(word).ok_or_else(|| format!("`{word}` is not a level; there are {LEVELS}"))?;

@@ -3,6 +3,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
 
 use bytes::Bytes;
@@ -21,6 +22,8 @@ struct Gated {
     engine: Arc<dyn Engine>,
     shut: Mutex<bool>,
     opened: Condvar,
+    /// Whether a write waits, or did.
+    stuck: AtomicBool,
 }
 
 impl Gated {
@@ -33,6 +36,7 @@ impl Gated {
 impl Engine for Gated {
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
         let gate = self.shut.lock().unwrap();
+        self.stuck.fetch_or(*gate, Ordering::Relaxed);
         drop(self.opened.wait_while(gate, |shut| *shut).unwrap());
         self.engine.write(batch, durability)
     }
@@ -131,6 +135,7 @@ async fn the_watchdog_is_fed_while_entries_are_applied_and_not_while_apply_is_st
         engine: disks.state,
         shut: Mutex::new(false),
         opened: Condvar::new(),
+        stuck: AtomicBool::new(false),
     });
     let engines = Engines {
         log: disks.log,
@@ -164,7 +169,11 @@ async fn the_watchdog_is_fed_while_entries_are_applied_and_not_while_apply_is_st
         let handle = handle.clone();
         async move { handle.propose(begin(), Instant::now() + Duration::from_secs(60)).await }
     });
-    // What was under way when the gate fell may still be told of.
+    while !gate.stuck.load(Ordering::Relaxed) {
+        assert!(Instant::now() < deadline, "nothing is applied");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // What was answered before may still be told of.
     tokio::time::sleep(WATCHDOG * 2).await;
     while listening.heard().is_some() {}
     tokio::time::sleep(WATCHDOG * 4).await;

@@ -131,6 +131,11 @@ impl Certificates {
             .cloned()
     }
 
+    /// When each of the certificates in use ends.
+    pub fn expiries(&self) -> Vec<Expiry> {
+        self.current.load().expiries.clone()
+    }
+
     /// Has the ends of all certificates shown as `meshkit_certificate_expiry_seconds`.
     pub fn register(&self, registry: &mut prometheus_client::registry::Registry) {
         self.expiries.register(registry);

@@ -138,6 +138,7 @@ impl Fake {
             "meshkit.v1.OperationService" => OperationServiceServer::new(self).call(request).await,
             "meshkit.v1.AuditService" => AuditServiceServer::new(self).call(request).await,
             "meshkit.v1.ClusterService" => ClusterServiceServer::new(self).call(request).await,
+            "meshkit.v1.NodeService" => v1::node_service_server::NodeServiceServer::new(self).call(request).await,
             "meshkit.v1.AuthService" => AuthServiceServer::new(self).call(request).await,
             _ => Ok(Status::unimplemented("no such service").into_http()),
         }

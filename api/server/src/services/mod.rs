@@ -9,6 +9,7 @@ mod config;
 mod health;
 mod levels;
 mod members;
+mod node;
 mod operations;
 mod peers;
 
@@ -16,6 +17,7 @@ use std::{future::Future, sync::Arc};
 
 use http::{Extensions, HeaderMap};
 use raft::View;
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use crate::{Error, context::Call, core::Core, headers};
@@ -23,6 +25,8 @@ use crate::{Error, context::Call, core::Core, headers};
 /// All services of one node.
 pub(crate) struct Api {
     core: Arc<Core>,
+    /// Reports of this node that are being put together: each reads the disk.
+    reports: Arc<Semaphore>,
 }
 
 /// A request that has been taken apart.
@@ -34,7 +38,10 @@ struct Received<T> {
 
 impl Api {
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core }
+        Self {
+            core,
+            reports: Arc::new(Semaphore::new(node::REPORTS_AT_ONCE)),
+        }
     }
 
     /// Answers a read, giving its refusals their form.

@@ -81,7 +81,7 @@ impl Api {
             .hint("try again in a moment"));
         };
         let mut sections = vec![
-            Section::head("raft.json", self.raft().to_string(), RAFT_BYTES_MAX),
+            Section::head("raft.json", format!("{:#}\n", self.raft()), RAFT_BYTES_MAX),
             Section::head("metrics.txt", self.metrics()?, METRICS_BYTES_MAX),
         ];
         // The place is held until the work is done, also where nobody waits for it any more.

@@ -36,7 +36,8 @@ section! {
     pub struct Log {
         /// `error`, `warn`, `info`, `debug` or `trace`.
         level: LogLevel = LogLevel::Info;
-        /// Exceptions by part, such as `raft=debug,api_server=trace`. Empty: none.
+        /// Exceptions by part, such as `raft=debug,api_server=trace`. Empty: none. Parts are `access`, `api_server`,
+        /// `controllers`, `node`, `raft` and `raft_rocksdb`, their modules (`raft::net`), and the libraries below.
         filter: String = "" => within(0, 1_024);
         /// `text` or `json`.
         format: LogFormat = LogFormat::Text;
