@@ -11,7 +11,7 @@ use std::{
 use http::HeaderValue;
 use raft::{env::Clock, error::Leader};
 use statemachine::{ClusterId, MeshId};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -45,6 +45,8 @@ pub(crate) struct Core {
     pub(crate) pins: Pins,
     pub(crate) hub: Arc<OperationHub>,
     pub(crate) places: Places,
+    /// One permit for each backup that may be read.
+    pub(crate) backups: Arc<Semaphore>,
     pub(crate) stop: CancellationToken,
     pub(crate) requests: AtomicU64,
 }
@@ -77,7 +79,8 @@ impl Core {
         let applied = self.handle.view().applied_index().is_some();
         // Asked anew: a leader that was cut off hears of it only by time passing.
         let status = self.handle.status();
-        applied && status.leader.is_some() && status.quorum.ok && !status.recovering && status.fatal.is_none()
+        let sound = self.facts.serves().is_ok();
+        applied && sound && status.leader.is_some() && status.quorum.ok && !status.recovering && status.fatal.is_none()
     }
 
     /// The member that a connection comes from: a node of the current membership, learners included, that was not
@@ -114,10 +117,25 @@ impl Core {
                     })
                     .hint("free space on the node; another node will lead in the meantime"))
             }
+            Err(Pause::Divided { detail }) => {
+                Err(Error::new(Code::Unavailable, format!("mutations are refused: {detail}"))
+                    .hint("nodes hold different states, and none can be told to be right: see the runbook corrupt-node"))
+            }
             Err(Pause::Stopping) => {
                 Err(Error::new(Code::Unavailable, "this node is stopping").hint("try another node"))
             }
         }
+    }
+
+    /// Refuses to show a state that is not what the others have.
+    ///
+    /// # Errors
+    /// `unavailable`: another node will do.
+    pub(crate) fn check_serves(&self) -> Result<(), Error> {
+        self.facts.serves().map_err(|detail| {
+            let detail = format!("node {} does not serve, its state is damaged: {detail}", self.handle.node());
+            Error::new(Code::Unavailable, detail).hint("ask another node; this one has to be wiped and built anew")
+        })
     }
 
     pub(crate) fn drain_within(&self) -> Duration {

@@ -8,6 +8,7 @@ use proto::{
     codes::Code,
     v1::{
         audit_service_server::AuditServiceServer, auth_service_server::AuthServiceServer,
+        backup_service_server::BackupServiceServer,
         cluster_descriptor_service_server::ClusterDescriptorServiceServer,
         cluster_service_server::ClusterServiceServer, config_service_server::ConfigServiceServer,
         node_service_server::NodeServiceServer,
@@ -32,6 +33,7 @@ pub(crate) enum Target {
     Cluster,
     Clusters,
     Config,
+    Backup,
     Node,
     Auth,
     Health,
@@ -50,6 +52,7 @@ impl Target {
             "meshkit.v1.ClusterDescriptorService" => Some(Self::Clusters),
             "meshkit.v1.ConfigService" => Some(Self::Config),
             "meshkit.v1.NodeService" => Some(Self::Node),
+            "meshkit.v1.BackupService" => Some(Self::Backup),
             "meshkit.v1.AuthService" => Some(Self::Auth),
             "grpc.health.v1.Health" => Some(Self::Health),
             "grpc.reflection.v1.ServerReflection" => Some(Self::Reflection),
@@ -68,6 +71,7 @@ pub(crate) struct Services {
     clusters: ClusterDescriptorServiceServer<services::Api>,
     config: ConfigServiceServer<services::Api>,
     node: NodeServiceServer<services::Api>,
+    backup: BackupServiceServer<services::Api>,
     auth: AuthServiceServer<services::Api>,
     health: HealthServer<services::Api>,
     reflection: BoxCloneSyncService<Request<RequestBody>, Response<Body>, Infallible>,
@@ -90,6 +94,7 @@ impl Services {
             clusters: ClusterDescriptorServiceServer::from_arc(Arc::clone(&api)).max_decoding_message_size(limit),
             config: ConfigServiceServer::from_arc(Arc::clone(&api)).max_decoding_message_size(limit),
             node: NodeServiceServer::from_arc(Arc::clone(&api)).max_decoding_message_size(limit),
+            backup: BackupServiceServer::from_arc(Arc::clone(&api)).max_decoding_message_size(limit),
             auth: AuthServiceServer::from_arc(Arc::clone(&api)).max_decoding_message_size(limit),
             health: HealthServer::from_arc(api).max_decoding_message_size(limit),
             reflection: BoxCloneSyncService::new(reflection),
@@ -107,6 +112,7 @@ impl Services {
             Target::Clusters => self.clusters.clone().call(request).await,
             Target::Config => self.config.clone().call(request).await,
             Target::Node => self.node.clone().call(request).await,
+            Target::Backup => self.backup.clone().call(request).await,
             Target::Auth => self.auth.clone().call(request).await,
             Target::Health => self.health.clone().call(request).await,
             Target::Reflection => self.reflection.clone().call(request).await,
@@ -119,7 +125,7 @@ impl Services {
 }
 
 /// The names of the services that are served, for tests that hold them against the contract.
-pub(crate) fn served() -> [&'static str; 8] {
+pub(crate) fn served() -> [&'static str; 9] {
     [
         <PeerServiceServer<services::Api> as NamedService>::NAME,
         <OperationServiceServer<services::Api> as NamedService>::NAME,
@@ -128,6 +134,7 @@ pub(crate) fn served() -> [&'static str; 8] {
         <ClusterDescriptorServiceServer<services::Api> as NamedService>::NAME,
         <ConfigServiceServer<services::Api> as NamedService>::NAME,
         <NodeServiceServer<services::Api> as NamedService>::NAME,
+        <BackupServiceServer<services::Api> as NamedService>::NAME,
         <AuthServiceServer<services::Api> as NamedService>::NAME,
     ]
 }
@@ -159,6 +166,25 @@ pub(crate) fn unframe(mut body: Bytes) -> Option<Bytes> {
     let length = u32::from_be_bytes([a, b, c, d]) as usize;
     let message = body.split_off(MESSAGE_HEAD_BYTES);
     (flag == 0 && message.len() == length).then_some(message)
+}
+
+/// Takes the next message out of the bytes of a stream, if all of it has arrived.
+///
+/// # Errors
+/// The message is compressed, which nothing here asks for.
+pub(crate) fn take_message(arrived: &mut BytesMut) -> Result<Option<Bytes>, Status> {
+    let Some(&[flag, a, b, c, d]) = arrived.first_chunk::<MESSAGE_HEAD_BYTES>() else {
+        return Ok(None);
+    };
+    if flag != 0 {
+        return Err(Error::internal("a message of a stream is compressed").into_status(""));
+    }
+    let whole = MESSAGE_HEAD_BYTES + u32::from_be_bytes([a, b, c, d]) as usize;
+    if arrived.len() < whole {
+        return Ok(None);
+    }
+    let mut message = arrived.split_to(whole).freeze();
+    Ok(Some(message.split_off(MESSAGE_HEAD_BYTES)))
 }
 
 /// The answer that a refusal is in gRPC: a status without a body.
@@ -223,6 +249,23 @@ mod tests {
         for bad in [&framed[..4], &framed[..7], b"", b"\x01\0\0\0\x01x", b"\0\0\0\0\x01xx"] {
             assert_eq!(unframe(Bytes::copy_from_slice(bad)), None);
         }
+    }
+
+    #[test]
+    fn messages_are_taken_out_of_a_stream_as_they_are_completed() {
+        let mut arrived = BytesMut::new();
+        let all: Vec<u8> = [b"abc".as_slice(), b"", b"de"]
+            .iter()
+            .flat_map(|message| frame(message).unwrap())
+            .collect();
+        let mut taken = Vec::new();
+        for byte in all {
+            arrived.extend_from_slice(&[byte]);
+            taken.extend(take_message(&mut arrived).unwrap());
+        }
+        assert_eq!((taken, arrived.len()), (vec!["abc".into(), Bytes::new(), "de".into()], 0));
+        let mut compressed = BytesMut::from(&b"\x01\0\0\0\x01x"[..]);
+        assert!(take_message(&mut compressed).is_err());
     }
 
     #[test]

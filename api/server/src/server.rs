@@ -102,6 +102,7 @@ impl Server {
             pins: Pins::new(limits.pinned_lists_max, Duration::from_millis(deadlines.pinned_list_ms)),
             hub,
             places: Places::new(limits),
+            backups: Arc::new(Semaphore::new(limits.backups_max)),
             stop: stop.clone(),
             requests: AtomicU64::new(0),
             handle,

@@ -37,6 +37,8 @@ use crate::{
 
 /// How long after its deadline a request is broken off, where a service has not noticed by itself.
 const GRACE: Duration = Duration::from_millis(100);
+/// The longest that a stream goes on. Who does not take what it brings is cut off much sooner.
+const STREAM_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How long a health check by nobody in particular may take: it must not hold a place that others need.
 const ANONYMOUS_WITHIN: Duration = Duration::from_secs(2);
 /// The most bytes that such a check may send.
@@ -301,8 +303,13 @@ impl Stack {
             }
         }
         head.extensions.insert(self.call(exchange, caller, method, deadline));
+        let ends = self.stream_ends(&head, method)?;
         let response = self.within(deadline, target, Request::from_parts(head, body)).await?;
-        Ok(grpc::normalise(response, &exchange.request_id))
+        let response = grpc::normalise(response, &exchange.request_id);
+        Ok(match ends {
+            Some(ends) => response.map(|body| Body::new(Bounded::new(body, ends, self.core.stop.clone()))),
+            None => response,
+        })
     }
 
     async fn rest(
@@ -329,6 +336,7 @@ impl Stack {
         }
         let message = rest::request_message(method, &variables, head.uri.query(), &body)?;
         let asked = rest::Asked::of(&head);
+        let ends = self.stream_ends(&head, method)?;
         let mut request = rest::grpc_request(method, head, &message)?;
         request
             .extensions_mut()
@@ -336,7 +344,10 @@ impl Stack {
         let target = Target::of(&method.path).ok_or_else(grpc::unimplemented)?;
         let response = self.within(deadline, target, request).await?;
         let response = grpc::normalise(response, &exchange.request_id);
-        rest::answer(method, response, &asked).await
+        match ends {
+            Some(ends) => rest::download(method, response, ends, self.core.stop.clone()),
+            None => rest::answer(method, response, &asked).await,
+        }
     }
 
     fn call(&self, exchange: &Exchange, caller: Caller, method: &'static Method, deadline: Instant) -> Arc<Call> {
@@ -360,6 +371,15 @@ impl Stack {
         tokio::time::timeout_at(deadline + GRACE, answer)
             .await
             .map_err(|_| late())
+    }
+
+    /// When a stream is over at the latest, by the caller's own word or ours; none for an answer that is no stream.
+    fn stream_ends(&self, head: &Head, method: &Method) -> Result<Option<Instant>, Error> {
+        if !method.form.is_stream() {
+            return Ok(None);
+        }
+        let within = headers::timeout(&head.headers)?.unwrap_or(STREAM_MAX).min(STREAM_MAX);
+        Ok(Some(Instant::now() + within))
     }
 
     /// When the caller stops waiting: by its own word, or ours.

@@ -85,7 +85,21 @@ impl Config {
                 in_flight_bytes: size(raft.proposals_in_flight_bytes_max),
                 entry_bytes: size(raft.entry_bytes_max),
             },
+            scrub: raft::state::scrub::Settings {
+                interval: ms(storage.scrub_interval_ms),
+                bytes_per_s: storage.scrub_bytes_per_s,
+            },
             threads,
+        }
+    }
+
+    /// When the disk is nearly full, and what is held in reserve on it.
+    pub fn disk_marks(&self) -> crate::disk::Marks {
+        crate::disk::Marks {
+            soft_bytes: self.storage.disk_soft_bytes,
+            soft_percent: self.storage.disk_soft_percent,
+            hard_bytes: self.storage.disk_hard_bytes,
+            ballast_bytes: self.storage.ballast_bytes,
         }
     }
 
@@ -107,6 +121,7 @@ impl Config {
             page_items_default,
             page_items_max,
             pinned_lists_max,
+            backups_max,
         } = self.limits;
         let Api {
             listen: _,
@@ -141,6 +156,7 @@ impl Config {
                 page_items_default: count(page_items_default),
                 page_items_max: count(page_items_max),
                 pinned_lists_max: size(pinned_lists_max),
+                backups_max: size(backups_max),
             },
             deadlines: api_server::Deadlines {
                 request_default_ms: request_timeout_default_ms,

@@ -96,5 +96,7 @@ section! {
         page_items_max: u64 = 1_000_u64 => within(1, 1_000);
         /// Lists kept ready for their next page; others are read from history.
         pinned_lists_max: u64 = 64_u64 => within(0, 65_536);
+        /// Backups that are read at once; further ones get `resource_exhausted`.
+        backups_max: u64 = 2_u64 => within(1, 1_000);
     }
 }

@@ -30,19 +30,30 @@ fn root() -> PathBuf {
         .to_owned()
 }
 
-/// Changes the mesh for good, so it is played by itself, in order and between checks: see [`super::rotation`].
-const PLAYED_ELSEWHERE: &str = "rotate-certificates-and-keys.md";
+/// Change the mesh for good, so each is played by itself, in order and between checks: see [`super::rotation`],
+/// [`super::backup`] and [`super::growing`].
+const PLAYED_ELSEWHERE: [&str; 6] = [
+    "back-up-and-restore.md",
+    "decommission-a-node.md",
+    "grow-a-cluster.md",
+    "recover-lost-quorum.md",
+    "replace-a-node.md",
+    "rotate-certificates-and-keys.md",
+];
 
 fn documents() -> Vec<PathBuf> {
     let mut found = vec![root().join("README.md"), root().join("docs/adding-a-command.md")];
     let runbooks = fs::read_dir(root().join("docs/runbooks")).unwrap();
-    found.extend(
-        runbooks
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension() == Some(OsStr::new("md")) && !path.ends_with(PLAYED_ELSEWHERE)),
-    );
+    found.extend(runbooks.map(|entry| entry.unwrap().path()).filter(|path| {
+        path.extension() == Some(OsStr::new("md")) && !PLAYED_ELSEWHERE.iter().any(|name| path.ends_with(name))
+    }));
     found.sort();
     found
+}
+
+/// The commands of a runbook, in order.
+pub fn commands_of(runbook: &str) -> Vec<String> {
+    commands(&fs::read_to_string(root().join("docs/runbooks").join(runbook)).unwrap())
 }
 
 /// The commands in the console blocks of a document, without prompts; a line that ends in `\` goes on.

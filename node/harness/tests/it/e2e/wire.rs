@@ -194,6 +194,11 @@ impl Caller {
         self.raw("GET", path, "", Bytes::new())
     }
 
+    /// `GET path`, whatever its answer is made of.
+    pub fn bytes(&self, path: &str) -> Result<Answer, String> {
+        runtime().block_on(within(self.request("GET", path, "", Bytes::new())))
+    }
+
     /// A request with a JSON body.
     pub fn send(&self, verb: &str, path: &str, body: &Value) -> Reply {
         self.raw(verb, path, "application/json", body.to_string())
