@@ -1,7 +1,10 @@
 //! A node's clocks in simulated time.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,14 +22,14 @@ pub fn now() -> Duration {
 /// The clocks of one node. Monotonic time is that of the simulation; the wall clock may be off.
 #[derive(Debug)]
 pub struct SimClock {
-    ahead_ms: u64,
+    ahead_ms: Arc<AtomicI64>,
     last_us: AtomicU64,
 }
 
 impl SimClock {
-    /// Clocks whose wall time is ahead of the simulation's by this much.
+    /// Clocks whose wall time is ahead of the simulation's by this many milliseconds, which may be changed at any time.
     #[must_use]
-    pub fn ahead_by(ahead_ms: u64) -> Self {
+    pub fn ahead_by(ahead_ms: Arc<AtomicI64>) -> Self {
         Self {
             ahead_ms,
             last_us: AtomicU64::new(0),
@@ -43,6 +46,8 @@ impl Clock for SimClock {
 
     fn wall_ms(&self) -> u64 {
         let ms = u64::try_from(self.monotonic().as_millis()).unwrap_or(u64::MAX);
-        EPOCH_MS + self.ahead_ms + ms
+        EPOCH_MS
+            .saturating_add(ms)
+            .saturating_add_signed(self.ahead_ms.load(Ordering::Relaxed))
     }
 }

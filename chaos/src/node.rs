@@ -2,15 +2,17 @@
 
 use std::{
     error::Error,
+    io,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
 };
 
 use ::node::{
     Config, Env, Node,
     config::{sections::Member, value::Tables},
+    disk,
 };
 use api_server::{AuthConfig, Authenticator, auth::Binding};
 use controllers::{Signed, Signer, SignerError};
@@ -45,8 +47,16 @@ pub struct Machine {
     pub log: Disk,
     /// The disk of the state.
     pub state: Disk,
+    /// How far its wall clock is ahead, in ms.
+    pub clock_ahead_ms: Arc<AtomicI64>,
+    /// What is left on its disk.
+    pub space: Arc<Space>,
     /// What runs on it now.
     pub handle: Mutex<Option<Handle>>,
+    /// The random id of its data directory.
+    pub directory: u128,
+    /// Whether it founds its cluster, on disks that are empty.
+    pub founder: bool,
     seed: u64,
     lives: AtomicU64,
     links: Arc<Links>,
@@ -72,7 +82,11 @@ impl Machine {
             id,
             log,
             state,
+            clock_ahead_ms: Arc::new(AtomicI64::new(i64::try_from(id.0).unwrap_or_default() * 50)),
+            space: Arc::default(),
             handle: Mutex::new(None),
+            directory: u128::from(id.0),
+            founder: id == NodeId(1),
             seed,
             lives: AtomicU64::new(0),
             links,
@@ -110,7 +124,7 @@ impl Machine {
     }
 
     async fn environment(&self, life: u64) -> Result<Env, Box<dyn Error>> {
-        let listen = async |port: u16, transport: Transport| -> Result<SimListen, std::io::Error> {
+        let listen = async |port: u16, transport: Transport| -> Result<SimListen, io::Error> {
             Ok(SimListen {
                 node: self.id,
                 links: self.links.clone(),
@@ -127,20 +141,62 @@ impl Machine {
                 from: self.id,
                 links: self.links.clone(),
             }),
-            clock: Arc::new(SimClock::ahead_by(self.id.0 * 50)),
+            clock: Arc::new(SimClock::ahead_by(self.clock_ahead_ms.clone())),
             rng: Box::new(rng(self.seed, (life << 16) ^ self.id.0)),
             threads: Threads::Inline,
             signer: Arc::new(Stamp(self.id)),
             auth: Arc::new(authenticator()?),
             alarms: Arc::new(Vec::new),
             certificate_expiry: Arc::new(|| None),
+            disk: self.space.clone(),
             inspect: None,
+            authorities: Arc::new(Vec::new),
+            pinned: None,
             incarnation: Incarnation {
-                directory: u128::from(self.id.0),
+                directory: self.directory,
                 boots: life,
+                life,
             },
-            founder: self.id == NodeId(1),
+            founder: self.founder,
         })
+    }
+}
+
+/// The space on a simulated disk: as much as a test says.
+#[derive(Debug)]
+pub struct Space {
+    /// What is left beside the reserve.
+    pub free_bytes: AtomicU64,
+    reserved_bytes: AtomicU64,
+}
+
+/// What a simulated disk has when nothing else is said.
+const PLENTY: u64 = 1 << 40;
+
+impl Default for Space {
+    fn default() -> Self {
+        Self {
+            free_bytes: AtomicU64::new(PLENTY),
+            reserved_bytes: AtomicU64::new(0),
+        }
+    }
+}
+
+impl disk::Disk for Space {
+    fn space(&self) -> io::Result<disk::Space> {
+        Ok(disk::Space {
+            free_bytes: self.free_bytes.load(Ordering::Relaxed),
+            total_bytes: PLENTY,
+        })
+    }
+
+    fn reserved_bytes(&self) -> u64 {
+        self.reserved_bytes.load(Ordering::Relaxed)
+    }
+
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        self.reserved_bytes.store(bytes, Ordering::Relaxed);
+        Ok(())
     }
 }
 

@@ -42,7 +42,7 @@ impl Session {
     pub fn new(mut rng: StdRng) -> Result<Self, api_client::Error> {
         let endpoints = (1..=NODES).filter_map(|node| endpoint(NodeId(node))).collect();
         let entropy = SimEntropy {
-            clock: SimClock::ahead_by(0),
+            clock: SimClock::ahead_by(Arc::default()),
             rng: Mutex::new(rand::SeedableRng::seed_from_u64(rng.next_u64())),
         };
         let client = Client::builder(endpoints, Arc::new(SimConnect))
@@ -138,6 +138,11 @@ impl Session {
     /// Reads from one node of its choice, and from no other.
     async fn read(&mut self, peer: &str, consistency: Consistency) -> Ended {
         let node = NodeId(self.rng.random_range(1..=NODES));
+        self.read_at(node, peer, consistency).await
+    }
+
+    /// Reads from this node, and from no other.
+    pub async fn read_at(&mut self, node: NodeId, peer: &str, consistency: Consistency) -> Ended {
         let options = CallOptions {
             timeout: Some(READ),
             consistency: Some(consistency),

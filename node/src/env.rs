@@ -12,7 +12,10 @@ use raft::Threads;
 use raft::engine::Engine;
 use raft::env::{Clock, Dial, Listen};
 use rand::RngCore;
+use statemachine::NodeId;
 use statemachine::cluster::Incarnation;
+
+use crate::disk::Disk;
 
 /// The machine, as a node sees it.
 pub struct Env {
@@ -40,10 +43,16 @@ pub struct Env {
     pub alarms: Arc<dyn Fn() -> Vec<Alarm> + Send + Sync>,
     /// What ends first among the certificates in use, asked for whenever somebody looks.
     pub certificate_expiry: Arc<dyn Fn() -> Option<CertificateExpiry> + Send + Sync>,
+    /// The disk under the data directory.
+    pub disk: Arc<dyn Disk>,
     /// What an operator can look into and turn on the node; none in a simulation.
     pub inspect: Option<Arc<dyn Inspect>>,
+    /// The SHA-256 fingerprints of the authorities in use, asked for whenever somebody is invited.
+    pub authorities: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// The life of the data directory that this node runs on.
     pub incarnation: Incarnation,
+    /// The only nodes that this one speaks with before it has a membership; `None`: every node of its cluster.
+    pub pinned: Option<Vec<NodeId>>,
     /// Whether this node founds its cluster: its data directory was made by `init`.
     pub founder: bool,
 }

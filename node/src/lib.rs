@@ -13,16 +13,20 @@
 pub mod certs;
 pub mod config;
 pub mod directory;
+pub mod disk;
 mod env;
 pub mod exit;
 mod logs;
 pub mod run;
 pub mod tls;
+mod vitals;
 
 #[cfg(feature = "rocksdb")]
 pub mod args;
 #[cfg(feature = "rocksdb")]
 pub mod dev;
+#[cfg(feature = "rocksdb")]
+pub mod join;
 #[cfg(feature = "rocksdb")]
 mod metrics_listener;
 #[cfg(feature = "rocksdb")]
@@ -32,14 +36,22 @@ mod production;
 #[cfg(feature = "rocksdb")]
 pub mod program;
 #[cfg(feature = "rocksdb")]
+pub mod recover;
+#[cfg(feature = "rocksdb")]
 mod reload;
 #[cfg(feature = "rocksdb")]
 mod report;
 #[cfg(feature = "rocksdb")]
+pub mod restore;
+#[cfg(feature = "rocksdb")]
 mod signals;
 
-/// The version that this program gives as its own.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The version that this program gives as its own. The one of the level before is told from today's by it.
+pub const VERSION: &str = if cfg!(feature = "previous-level") {
+    "0.0.9-previous"
+} else {
+    env!("CARGO_PKG_VERSION")
+};
 
 pub use config::Config;
 pub use env::Env;

@@ -9,15 +9,17 @@ use api_server::ports::{Alarm, CertificateExpiry};
 use raft::engine::{Engine, EngineError, Store};
 use raft::env::Clock;
 use raft_rocksdb::RocksEngine;
-use rand::SeedableRng;
+use rand::{RngCore, SeedableRng};
 use rand::rngs::StdRng;
 use statemachine::{ClusterId, MeshId};
 
 use crate::certs::identity::Identity;
 use crate::config::Config;
 use crate::directory::DataDirectory;
+use crate::disk::{self, DataDisk};
 use crate::env::Env;
 use crate::exit::{Exit, Failure};
+use crate::join::{self, Joining};
 use crate::logs::Levels;
 use crate::run::Node;
 use crate::tls::{Certificates, Door, TlsDial, TlsListen};
@@ -31,7 +33,7 @@ const EXPIRES_SOON: Duration = Duration::from_secs(30 * 86_400);
 ///
 /// # Errors
 /// Why it could not start, or had to stop.
-pub async fn run(file: &Path, config: Config, levels: Levels) -> Result<(), Failure> {
+pub async fn run(file: &Path, config: Config, levels: Levels, joining: Option<Joining>) -> Result<(), Failure> {
     let mut stop = signals::Stop::listen()?;
     let signal = signals::Reload::listen()?;
 
@@ -39,11 +41,18 @@ pub async fn run(file: &Path, config: Config, levels: Levels) -> Result<(), Fail
     let watched = reload::Watched::of(&config);
     let certificates = load_certificates(&config)?;
     let auth = Arc::new(authenticator(&config)?);
+    if let Some(joining) = &joining {
+        joining.check_authorities(&certificates.authorities())?;
+    }
     let directory = DataDirectory::open(&config)?;
+    let disk = Arc::new(DataDisk::new(&config.node.data_dir));
+    disk::before_opening(&*disk, &config.disk_marks());
     let (log, state) = open_stores(&config, &directory).await?;
     let api = listen(&config, Door::Api, &certificates).await?;
     let raft = listen(&config, Door::Raft, &certificates).await?;
-    let (alarming, ending) = (certificates.clone(), certificates.clone());
+    let (alarming, ending, trusting) = (certificates.clone(), certificates.clone(), certificates.clone());
+    let mut rng = StdRng::from_os_rng();
+    let life = rng.next_u64();
     let manager = notify::Manager::of_this_process()
         .map_err(|error| Failure::new(Exit::Failed, format!("NOTIFY_SOCKET cannot be used: {error}")))?;
     let reporter = Reporter {
@@ -62,7 +71,7 @@ pub async fn run(file: &Path, config: Config, levels: Levels) -> Result<(), Fail
             Duration::from_millis(config.raft.connect_timeout_ms),
         )),
         clock: Arc::new(SystemClock::new()),
-        rng: Box::new(StdRng::from_os_rng()),
+        rng: Box::new(rng),
         threads: raft::Threads::Own,
         signer: certificates.clone(),
         auth: auth.clone(),
@@ -74,8 +83,11 @@ pub async fn run(file: &Path, config: Config, levels: Levels) -> Result<(), Fail
                 fingerprint: expiry.fingerprint,
             })
         }),
+        disk,
         inspect: Some(Arc::new(reporter)),
-        incarnation: directory.marker().incarnation(),
+        authorities: Arc::new(move || trusting.authorities()),
+        incarnation: directory.marker().incarnation(life),
+        pinned: joining.as_ref().map(Joining::pinned),
         founder: directory.marker().founder,
     };
     let node = tokio::select! {
@@ -94,9 +106,14 @@ pub async fn run(file: &Path, config: Config, levels: Levels) -> Result<(), Fail
         watched,
     };
     let reloading = tokio::spawn(reloader.run(signal));
+    let mut not_taken_in = None;
     let failed = tokio::select! {
         () = stop.asked() => None,
         fatal = node.handle().fatal() => Some(fatal),
+        failure = join::refused(joining, node.handle()) => {
+            not_taken_in = Some(failure);
+            None
+        }
     };
     reloading.abort();
     drop((metrics, told));
@@ -106,7 +123,7 @@ pub async fn run(file: &Path, config: Config, levels: Levels) -> Result<(), Fail
     match failed {
         None => {
             node.stop().await;
-            Ok(())
+            not_taken_in.map_or(Ok(()), Err)
         }
         Some(fatal) => Err(node.fail(fatal).await),
     }

@@ -12,15 +12,19 @@ use api_server::{Parts, Server};
 use controllers::RefusalLog;
 use raft::{Endpoint, Fatal, Handle, Identity};
 use rand::RngCore;
+use statemachine::cluster::AlarmKind;
 use statemachine::record::Overrides;
 use statemachine::{ClusterId, FEATURE_LEVEL, InitMesh, MeshId, NodeId, Refusal, TimelineId};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::Config;
+use crate::disk;
 use crate::env::Env;
 use crate::exit::{Exit, Failure};
+use crate::vitals::Vitals;
 
 /// How long founding a cluster may take: it is one entry in this node's own log.
 const FOUND_WITHIN: Duration = Duration::from_secs(30);
@@ -62,6 +66,7 @@ pub struct Node {
     loops: controllers::Running,
     server: JoinHandle<()>,
     waiting: JoinHandle<()>,
+    _watching: AbortOnDropHandle<()>,
     api_stop: CancellationToken,
 }
 
@@ -85,7 +90,10 @@ impl Node {
             alarms,
             certificate_expiry,
             inspect,
+            disk,
+            authorities,
             incarnation,
+            pinned,
             founder,
         } = env;
         let identity = identity(&config)?;
@@ -101,11 +109,17 @@ impl Node {
             dial: dial.clone(),
             listen: raft,
             seed: rng.next_u64(),
+            incarnation,
+            // Nobody has anything to say to a founder that has not founded yet.
+            pinned: if founder { Some(Vec::new()) } else { pinned },
         })
         .await?;
         if founder {
             found(&config, &handle).await?;
         }
+        let every = Duration::from_millis(config.storage.disk_check_interval_ms);
+        let watching = disk::watch(disk, config.disk_marks(), every, handle.health().clone(), threads);
+        let watching = AbortOnDropHandle::new(tokio::spawn(watching));
         let waiting = tokio::spawn(say_while_waiting(handle.clone()));
 
         // The loops. The first leader begins the mesh; every node is ready to be that leader.
@@ -115,6 +129,7 @@ impl Node {
             cluster: identity.cluster.clone(),
             timeline: random_timeline(&mut *rng),
             settings: Overrides::new(),
+            feature_level: FEATURE_LEVEL,
         };
         let loops = controllers::start(
             handle.clone(),
@@ -124,11 +139,12 @@ impl Node {
                 facts: statemachine::cluster::NodeFacts {
                     api: format!("https://{}", own.api),
                     raft: own.raft,
-                    version: env!("CARGO_PKG_VERSION").to_owned(),
+                    version: crate::VERSION.to_owned(),
                     feature_level: FEATURE_LEVEL,
                     incarnation,
                 },
                 checkpoints: config.audit_checkpoints(),
+                checkup_interval: Duration::from_millis(config.raft.checkup_interval_ms),
                 drain_settle: Duration::from_millis(config.mesh.drain_settle_ms),
                 signer,
                 clock: clock.clone(),
@@ -138,13 +154,21 @@ impl Node {
 
         // The API, last: whoever gets in finds everything behind it.
         let facts = Arc::new(Facts {
+            handle: handle.clone(),
             stopping: AtomicBool::new(false),
             alarms,
             certificate_expiry,
+            authorities,
             inspect,
         });
         let api_stop = CancellationToken::new();
         let registry = api_server::metrics::Shared::default();
+        let vitals = Vitals {
+            handle: handle.clone(),
+            facts: facts.clone(),
+            seen: loops.seen(),
+        };
+        vitals.register(&mut registry.lock());
         let parts = Parts {
             cluster: identity.cluster,
             handle: handle.clone(),
@@ -169,6 +193,7 @@ impl Node {
             loops,
             server,
             waiting,
+            _watching: watching,
             api_stop,
         })
     }
@@ -315,23 +340,55 @@ impl Refusals for RefusalSink {
 
 /// What only the node itself knows of itself.
 struct Facts {
+    handle: Handle,
     stopping: AtomicBool,
     alarms: Arc<dyn Fn() -> Vec<Alarm> + Send + Sync>,
     certificate_expiry: Arc<dyn Fn() -> Option<CertificateExpiry> + Send + Sync>,
+    authorities: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     inspect: Option<Arc<dyn Inspect>>,
+}
+
+impl Facts {
+    /// What was measured and the mark that it is below, where the disk is nearly full.
+    fn no_space(&self) -> Option<(String, String)> {
+        let disk = self.handle.health().disk().filter(|disk| disk.short)?;
+        Some((format!("{} bytes free", disk.free_bytes), format!("{} bytes", disk.mark_bytes)))
+    }
 }
 
 impl NodeFacts for Facts {
     fn version(&self) -> String {
-        env!("CARGO_PKG_VERSION").to_owned()
+        crate::VERSION.to_owned()
     }
 
     fn alarms(&self) -> Vec<Alarm> {
-        (self.alarms)()
+        let mut alarms = (self.alarms)();
+        let health = self.handle.health();
+        let named = |name: AlarmKind, detail| Alarm {
+            name: name.word().to_owned(),
+            detail,
+        };
+        alarms.extend(health.corrupt().map(|detail| named(AlarmKind::Corrupt, detail)));
+        // Only the leader compares; what it found is of no meaning once it does not lead.
+        let divided = health.divided().filter(|_| self.handle.status().is_leader());
+        alarms.extend(divided.map(|detail| named(AlarmKind::Corrupt, format!("mutations are refused: {detail}"))));
+        alarms.extend(self.no_space().map(|(measured, limit)| {
+            let detail = format!("{measured}, the mark is {limit}");
+            named(AlarmKind::NoSpace, detail)
+        }));
+        alarms
+    }
+
+    fn serves(&self) -> Result<(), String> {
+        self.handle.corrupt().map_or(Ok(()), Err)
     }
 
     fn nearest_certificate_expiry(&self) -> Option<CertificateExpiry> {
         (self.certificate_expiry)()
+    }
+
+    fn authorities(&self) -> Vec<String> {
+        (self.authorities)()
     }
 
     fn inspect(&self) -> Option<Arc<dyn Inspect>> {
@@ -340,9 +397,14 @@ impl NodeFacts for Facts {
 
     fn accepts_mutations(&self) -> Result<(), Pause> {
         if self.stopping.load(Ordering::Relaxed) {
-            Err(Pause::Stopping)
-        } else {
-            Ok(())
+            return Err(Pause::Stopping);
+        }
+        if let Some((measured, limit)) = self.no_space() {
+            return Err(Pause::NoSpace { measured, limit });
+        }
+        match self.handle.health().divided() {
+            Some(detail) => Err(Pause::Divided { detail }),
+            None => Ok(()),
         }
     }
 }

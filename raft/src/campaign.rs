@@ -19,7 +19,26 @@ pub(crate) struct Campaign {
     /// A node that had better not lead leaves it to others for this long, and then campaigns all the same: it may be
     /// the only one that can.
     pub patience: Duration,
-    pub leaderless_since: Mutex<Option<Instant>>,
+    pub heard: Arc<Heard>,
+}
+
+/// When a leader was heard from last. openraft goes on naming a leader that is gone until somebody else campaigns.
+pub(crate) struct Heard(Mutex<Instant>);
+
+impl Heard {
+    /// As if one had been heard from just now.
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+
+    /// A leader was heard from.
+    pub(crate) fn note(&self) {
+        *self.0.lock() = Instant::now();
+    }
+
+    fn silence(&self) -> Duration {
+        self.0.lock().elapsed()
+    }
 }
 
 impl Campaign {
@@ -35,25 +54,12 @@ impl Campaign {
             .filter(|member| member.voter && member.node != *own);
         let own = fit(*own) && !health.is_short();
         let leaves_it = !own && others.map(|member| member.node).any(fit);
-        let waited = self.leaderless_for(status.leader.is_none());
+        if status.is_leader() {
+            self.heard.note();
+        }
         let campaigns = !self.recovery.is_recovering()
             && self.soundness.corrupt().is_none()
-            && (!leaves_it || waited >= self.patience);
+            && (!leaves_it || self.heard.silence() >= self.patience);
         self.raft.runtime_config().elect(campaigns);
-    }
-
-    fn leaderless_for(&self, leaderless: bool) -> Duration {
-        let mut since = self.leaderless_since.lock();
-        match (leaderless, *since) {
-            (false, _) => {
-                *since = None;
-                Duration::ZERO
-            }
-            (true, None) => {
-                *since = Some(Instant::now());
-                Duration::ZERO
-            }
-            (true, Some(since)) => since.elapsed(),
-        }
     }
 }

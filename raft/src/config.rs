@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::blocking::Threads;
 use crate::reads::ReadMode;
+use crate::state::scrub;
 use crate::{log, net, propose, state};
 
 /// Settings of a node's consensus. The defaults suit small machines that are busy with other
@@ -37,6 +38,8 @@ pub struct Config {
     pub net: net::Limits,
     /// Limits on proposals.
     pub proposals: propose::Limits,
+    /// How disk and memory are checked while the node runs.
+    pub scrub: scrub::Settings,
     /// How threads are used.
     pub threads: Threads,
 }
@@ -57,6 +60,7 @@ impl Default for Config {
             state: state::Limits::default(),
             net: net::Limits::default(),
             proposals: propose::Limits::default(),
+            scrub: scrub::Settings::default(),
             threads: Threads::default(),
         }
     }

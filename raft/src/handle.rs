@@ -1,29 +1,30 @@
 //! The one thing the rest of a node holds of consensus.
 
 mod liveness;
+mod membership;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::ChangeMembers;
-use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use serde::{Deserialize, Serialize};
 use statemachine::{Answer, Entry, NodeId, Recorded, Replicated, Request, Stamp, cluster};
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::error::{Error, Fatal, Leader};
+use crate::blocking::Threads;
+use crate::error::{Error, Fatal, MembershipRefusal};
 use crate::log::writer::LogCounters;
 use crate::net::{Identity, RefusalCounters};
-use crate::node::{Node, leader_of};
+use crate::node::Node;
 use crate::propose::Carried;
-use crate::status::{Role, Status};
+use crate::state::machine::Shared;
+use crate::status::Status;
 use crate::view::View;
 
 /// Between two attempts at something that fails while leadership changes.
@@ -70,7 +71,7 @@ impl Committed {
 /// dropping alone leaves the consensus core running.
 #[derive(Clone)]
 pub struct Handle {
-    node: Arc<Node>,
+    pub(crate) node: Arc<Node>,
 }
 
 impl std::fmt::Debug for Handle {
@@ -233,6 +234,17 @@ impl Handle {
         self.node.status.clone()
     }
 
+    /// The state store, and how it is read.
+    pub(crate) fn state_store(&self) -> Result<(Arc<Shared>, Threads), Error> {
+        self.check_running()?;
+        Ok((self.node.machine.shared.clone(), self.node.config.threads))
+    }
+
+    /// This node's wall clock, ms since 1970.
+    pub(crate) fn wall_ms(&self) -> u64 {
+        self.node.proposer.clock.wall_ms()
+    }
+
     /// What the log writer did so far.
     pub fn log_counters(&self) -> &LogCounters {
         &self.node.log_counters
@@ -253,17 +265,19 @@ impl Handle {
         let members: BTreeMap<u64, Endpoint> = members.into_iter().map(|(n, e)| (n.0, e)).collect();
         if !self.status().initialized {
             // Whoever forms a cluster has nothing to have known before.
+            self.node.recovery.life().founds();
             self.node.recovery.finish().await.map_err(|e| self.stopped(e))?;
             self.node.raft.runtime_config().elect(true);
         }
         match timeout_at(deadline, self.node.raft.initialize(members)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(RaftError::APIError(InitializeError::NotAllowed(_)))) => Err(Error::Membership {
-                reason: "the cluster is initialized already".into(),
-            }),
+            Ok(Err(RaftError::APIError(InitializeError::NotAllowed(_)))) => Err(Error::membership(
+                MembershipRefusal::Other,
+                "the cluster is initialized already",
+            )),
             Ok(Err(RaftError::APIError(InitializeError::NotInMembers(_)))) => {
                 let reason = format!("node {} has to be one of the first members", self.node());
-                Err(Error::Membership { reason })
+                Err(Error::membership(MembershipRefusal::Other, reason))
             }
             Ok(Err(RaftError::Fatal(error))) => Err(self.stopped(error.to_string())),
             Err(_) => Err(Error::DeadlineExceeded { maybe_applied: true }),
@@ -277,171 +291,6 @@ impl Handle {
                 reason,
                 maybe_applied: true,
             },
-        }
-    }
-
-    /// Adds a node that receives the log and does not vote. Leader only. Returns when the change
-    /// is committed, not when the node has caught up: [`Status`] shows its lag.
-    pub async fn add_learner(&self, node: NodeId, endpoint: Endpoint, deadline: Instant) -> Result<(), Error> {
-        self.check_running()?;
-        if self.view().state().cluster.is_removed(node) {
-            let reason = format!("node {node} was removed for good: a new node needs a new id");
-            return Err(Error::Membership { reason });
-        }
-        let change = ChangeMembers::AddNodes(BTreeMap::from([(node.0, endpoint)]));
-        self.change(change, deadline).await
-    }
-
-    /// Makes exactly these members the voters; others that vote now become learners. Leader only.
-    ///
-    /// # Errors
-    /// [`Error::Membership`]: one of them is not a member, or the set is empty.
-    pub async fn change_membership(&self, voters: BTreeSet<NodeId>, deadline: Instant) -> Result<(), Error> {
-        self.check_running()?;
-        let voters: BTreeSet<u64> = voters.into_iter().map(|n| n.0).collect();
-        self.change(ChangeMembers::ReplaceAllVoters(voters), deadline).await
-    }
-
-    async fn change(&self, change: ChangeMembers<u64, Endpoint>, deadline: Instant) -> Result<(), Error> {
-        match timeout_at(deadline, self.node.raft.change_membership(change, true)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(self.node.proposer.explain(error)),
-            Err(_) => Err(Error::DeadlineExceeded { maybe_applied: true }),
-        }
-    }
-
-    /// Takes a node out of the cluster for good: out of the membership, and onto the replicated
-    /// list of removed nodes, whose connections are refused. Leader only; a leader asked to remove
-    /// itself hands leadership over and answers [`Error::NotLeader`]. May be repeated.
-    ///
-    /// # Errors
-    /// [`Error::Membership`]: it is not a member, or the last voter, or too few of the remaining
-    /// voters answer.
-    pub async fn remove_node(
-        &self,
-        node: NodeId,
-        actor: String,
-        reason: String,
-        deadline: Instant,
-    ) -> Result<(), Error> {
-        self.check_running()?;
-        let status = self.status();
-        if !status.is_leader() {
-            return Err(Error::NotLeader { leader: status.leader });
-        }
-        let member = status.members.iter().find(|m| m.node == node);
-        match member {
-            None if self.view().state().cluster.is_removed(node) => return Ok(()),
-            // Out of the membership by an attempt that got no further.
-            None if self.view().state().cluster.node(node).is_some() => {
-                return self.list_removed(node, actor, reason, deadline).await;
-            }
-            None => {
-                return Err(Error::Membership {
-                    reason: format!("node {node} is not a member"),
-                });
-            }
-            Some(member) if member.voter => self.check_removable(&status, node)?,
-            Some(_) => {}
-        }
-        if node == self.node() {
-            self.transfer_leadership(None, deadline).await?;
-            return Err(Error::NotLeader { leader: self.leader() });
-        }
-        let gone = BTreeSet::from([node.0]);
-        let change = match member {
-            Some(member) if member.voter => ChangeMembers::RemoveVoters(gone),
-            Some(_) | None => ChangeMembers::RemoveNodes(gone),
-        };
-        let changed = self.node.raft.change_membership(change, false);
-        match timeout_at(deadline, changed).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(self.node.proposer.explain(error)),
-            Err(_) => return Err(Error::DeadlineExceeded { maybe_applied: true }),
-        }
-        self.list_removed(node, actor, reason, deadline).await
-    }
-
-    /// Puts a node that is out of the membership onto the list of removed ones.
-    async fn list_removed(&self, node: NodeId, actor: String, reason: String, deadline: Instant) -> Result<(), Error> {
-        let stamp = Stamp::default();
-        let command = cluster::Command::RemoveNode {
-            stamp,
-            node,
-            actor,
-            reason,
-        };
-        self.propose_cluster(command, deadline).await.map(|_| ())
-    }
-
-    /// Whether enough voters stay, and answer, without this one.
-    fn check_removable(&self, status: &Status, node: NodeId) -> Result<(), Error> {
-        let lease = self.node.config.election_timeout_max;
-        let staying = || status.members.iter().filter(|m| m.voter && m.node != node);
-        let answering = staying()
-            .filter(|m| m.last_contact.is_some_and(|since| since <= lease))
-            .count();
-        let staying = staying().count();
-        let reason = if staying == 0 {
-            format!("node {node} is the last voter")
-        } else if answering <= staying / 2 {
-            format!("without node {node} {staying} voters stay, of which only {answering} answer")
-        } else {
-            return Ok(());
-        };
-        Err(Error::Membership { reason })
-    }
-
-    fn leader(&self) -> Option<Leader> {
-        let (node, endpoint) = leader_of(&self.node.raft)?;
-        Some(Leader {
-            node: NodeId(node),
-            api: endpoint.map(|e| e.api).unwrap_or_default(),
-        })
-    }
-
-    /// Hands leadership to a voter, or to the most caught up one. Returns when another leads.
-    /// Leader only.
-    ///
-    /// # Errors
-    /// [`Error::Membership`]: it is not a voter, or there is no other.
-    pub async fn transfer_leadership(&self, to: Option<NodeId>, deadline: Instant) -> Result<(), Error> {
-        self.check_running()?;
-        let status = self.status();
-        if status.role != Role::Leader {
-            return Err(Error::NotLeader { leader: status.leader });
-        }
-        let candidates = || status.members.iter().filter(|m| m.voter && m.node != self.node());
-        let target = match to {
-            Some(node) if node == self.node() => return Ok(()),
-            Some(node) => candidates().find(|m| m.node == node),
-            None => candidates().max_by_key(|m| m.matched_index),
-        };
-        let Some(target) = target else {
-            let reason = match to {
-                Some(node) => format!("node {node} is not a voter"),
-                None => "there is no other voter".to_owned(),
-            };
-            return Err(Error::Membership { reason });
-        };
-        let mut metrics = self.node.raft.metrics();
-        let own = self.node().0;
-        self.node
-            .raft
-            .trigger()
-            .transfer_leader(target.node.0)
-            .await
-            .map_err(|e| self.stopped(e.to_string()))?;
-        loop {
-            let leader = metrics.borrow_and_update().current_leader;
-            if leader.is_some_and(|leader| leader != own) {
-                return Ok(());
-            }
-            match timeout_at(deadline, metrics.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(Error::unavailable("this node is shutting down")),
-                Err(_) => return Err(Error::DeadlineExceeded { maybe_applied: true }),
-            }
         }
     }
 

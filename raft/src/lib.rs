@@ -13,15 +13,20 @@
 //!
 //! Start reading at [`Handle`], then [`start`].
 
+pub mod checkup;
+pub mod backup;
 pub mod config;
 pub mod engine;
 pub mod env;
 pub mod error;
 pub mod handle;
+pub mod health;
 pub mod log;
 pub mod net;
 pub mod propose;
 pub mod reads;
+pub mod restore;
+pub mod single;
 pub mod state;
 pub mod status;
 #[cfg(feature = "simulation")]
@@ -29,6 +34,8 @@ pub mod testing;
 pub mod view;
 
 mod blocking;
+mod calls;
+mod campaign;
 mod checksum;
 mod fatal;
 mod format;
@@ -38,12 +45,15 @@ mod task;
 mod types;
 mod watchdog;
 
+pub use backup::Backup;
 pub use blocking::Threads;
+pub use checkup::{Checkup, Vitals};
 pub use config::Config;
-pub use error::{Error, Fatal, FatalKind, Leader};
+pub use error::{Error, Fatal, FatalKind, Leader, MembershipRefusal};
 pub use handle::{Committed, Consistency, Endpoint, Handle};
+pub use health::{DiskSpace, Health, unfit_to_lead};
 pub use log::writer::LogCounters;
-pub use net::{Identity, RefusalCode, RefusalCounters};
+pub use net::{Identity, JoinError, JoinRefusal, JoinRequest, RefusalCode, RefusalCounters};
 pub use node::{Boot, start};
 pub use propose::Carried;
 pub use reads::ReadMode;

@@ -6,19 +6,26 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
+use statemachine::NodeId;
+use statemachine::cluster::Incarnation;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::blocking::Threads;
+use crate::campaign::{Campaign, Heard};
+use crate::checkup::Examiner;
 use crate::config::Config;
 use crate::engine::{Engine, EngineError};
 use crate::env::{Clock, Dial, Listen};
 use crate::error::{Error, Fatal, FatalKind};
 use crate::fatal::FatalLatch;
 use crate::handle::{Endpoint, Handle};
+use crate::health::{Health, Soundness};
 use crate::log::store::LogStore;
 use crate::log::writer::{LogCounters, LogWriter};
 use crate::net::client::Factory;
+use crate::net::join::Pins;
+use crate::net::life::Lives;
 use crate::net::link::Dialer;
 use crate::net::pool::{Pool, RefusedBy};
 use crate::net::server::Server;
@@ -28,10 +35,11 @@ use crate::reads::Reads;
 use crate::recovery::Recovery;
 use crate::state::machine::StateMachine;
 use crate::state::publish::Publisher;
+use crate::state::scrub;
 use crate::status::Status;
 use crate::task::{AbortOnDrop, spawn};
 use crate::types::{LogId, Runtime, TypeConfig};
-use crate::{format, log, watchdog};
+use crate::{calls, format, log, watchdog};
 
 pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;
 
@@ -53,6 +61,10 @@ pub struct Boot {
     pub listen: Box<dyn Listen>,
     /// All randomness of consensus follows from this. Random in production.
     pub seed: u64,
+    /// The life of the data directory that it runs on.
+    pub incarnation: Incarnation,
+    /// The only nodes that it speaks with as long as it has no membership; `None`: every node of its cluster.
+    pub pinned: Option<Vec<NodeId>>,
 }
 
 /// What the handles of a node share.
@@ -68,8 +80,11 @@ pub(crate) struct Node {
     pub fatal: FatalLatch,
     pub log_counters: Arc<LogCounters>,
     pub recovery: Arc<Recovery>,
+    pub pins: Pins,
     pub refusals: Arc<RefusalCounters>,
     pub watched: Arc<watchdog::Watched>,
+    pub soundness: Soundness,
+    pub examiner: Arc<Examiner>,
     pub status: watch::Receiver<Status>,
     tasks: Mutex<Vec<AbortOnDrop>>,
     writer_done: Mutex<Option<oneshot::Receiver<()>>>,
@@ -95,6 +110,8 @@ async fn start_seeded(boot: Boot) -> Result<Handle, Fatal> {
         dial,
         listen,
         seed: _,
+        incarnation,
+        pinned,
     } = boot;
     let fatal = FatalLatch::new();
     let opening = Opening {
@@ -103,6 +120,7 @@ async fn start_seeded(boot: Boot) -> Result<Handle, Fatal> {
         log,
         state,
         clock: clock.clone(),
+        incarnation,
     };
     let latch = fatal.clone();
     let opened = config
@@ -114,20 +132,46 @@ async fn start_seeded(boot: Boot) -> Result<Handle, Fatal> {
     let writer_done = run_writer(writer, config.threads).map_err(internal)?;
 
     let refused_by = RefusedBy::new();
+    let lives = Lives {
+        own: recovery.life().clone(),
+        known: Some(machine.publisher().clone()),
+    };
     let dialer = Dialer {
         own: identity.clone(),
         dial,
         clock: clock.clone(),
         limits: config.net.clone(),
         refused_by: refused_by.clone(),
+        lives,
     };
     let pool = Pool::new(dialer);
+    let soundness = Soundness {
+        own: identity.node,
+        health: Arc::new(Health::default()),
+        publisher: machine.publisher().clone(),
+    };
     let log_counters = log_store.counters.clone();
     let raft = {
         let config = Arc::new(config.to_openraft(identity.cluster.as_str()).map_err(internal)?);
-        let factory = Factory { pool: pool.clone() };
+        let factory = Factory {
+            pool: pool.clone(),
+            soundness: soundness.clone(),
+        };
         let raft = Raft::new(identity.node.0, config, factory, log_store, machine.clone()).await;
         raft.map_err(|e| fatal.get().unwrap_or_else(|| internal(e)))?
+    };
+    let examiner = Arc::new(Examiner {
+        clock: clock.clone(),
+        raft: raft.clone(),
+        soundness: soundness.clone(),
+    });
+    let heard = Arc::new(Heard::new());
+    let campaign = Campaign {
+        raft: raft.clone(),
+        soundness: soundness.clone(),
+        recovery: recovery.clone(),
+        patience: config.election_timeout_max.saturating_mul(6),
+        heard: heard.clone(),
     };
     let proposer = Arc::new(Proposer {
         raft: raft.clone(),
@@ -150,6 +194,7 @@ async fn start_seeded(boot: Boot) -> Result<Handle, Fatal> {
         fatal: fatal.clone(),
         refused_by,
         recovery: recovery.clone(),
+        campaign,
         lease: config.election_timeout_max,
     });
     let parts = Parts {
@@ -163,6 +208,10 @@ async fn start_seeded(boot: Boot) -> Result<Handle, Fatal> {
         watched,
         log_counters,
         recovery,
+        soundness,
+        examiner,
+        heard,
+        pins: Pins::new(pinned.as_deref()),
     };
     Ok(Handle::new(parts.run(listen, writer_done)))
 }
@@ -183,6 +232,10 @@ struct Parts {
     watched: Arc<watchdog::Watched>,
     log_counters: Arc<LogCounters>,
     recovery: Arc<Recovery>,
+    soundness: Soundness,
+    examiner: Arc<Examiner>,
+    heard: Arc<Heard>,
+    pins: Pins,
 }
 
 impl Parts {
@@ -199,6 +252,10 @@ impl Parts {
             watched,
             log_counters,
             recovery,
+            soundness,
+            examiner,
+            heard,
+            pins,
         } = self;
         if recovery.is_recovering() {
             raft.runtime_config().elect(false);
@@ -217,10 +274,17 @@ impl Parts {
             reads: reads.clone(),
             proposer: proposer.clone(),
             recovery: recovery.clone(),
+            soundness: soundness.clone(),
+            examiner: examiner.clone(),
+            heard,
             limits: config.net.clone(),
             refusals: refusals.clone(),
+            lives: pool.dialer.lives.clone(),
+            pins: pins.clone(),
         });
         let recover = recovery.clone().run(raft.clone(), reads.clone(), publisher.clone());
+        let scrub = scrub::run(machine.shared.clone(), soundness.health.clone(), config.scrub);
+        let calls = calls::run(identity.node, raft.clone(), pool.clone());
         let (status_sender, status) = watch::channel(watched.status());
         let tasks = vec![
             AbortOnDrop(spawn(server.run(listen))),
@@ -228,6 +292,8 @@ impl Parts {
             AbortOnDrop(spawn(rounds_anywhere)),
             AbortOnDrop(spawn(watched.clone().run(status_sender))),
             AbortOnDrop(spawn(recover)),
+            AbortOnDrop(spawn(calls)),
+            AbortOnDrop(spawn(scrub)),
         ];
         Node {
             own: identity,
@@ -241,8 +307,11 @@ impl Parts {
             fatal,
             log_counters,
             recovery,
+            pins,
             refusals,
             watched,
+            soundness,
+            examiner,
             status,
             tasks: Mutex::new(tasks),
             writer_done: Mutex::new(Some(writer_done)),
@@ -258,6 +327,7 @@ struct Opening {
     log: Arc<dyn Engine>,
     state: Arc<dyn Engine>,
     clock: Arc<dyn Clock>,
+    incarnation: Incarnation,
 }
 
 impl Opening {
@@ -268,10 +338,12 @@ impl Opening {
             log,
             state,
             clock,
+            incarnation,
         } = self;
         format::claim(&*log, &*state, &identity)?;
         let lease = config.election_timeout_max;
-        let recovery = Arc::new(Recovery::new(log.clone(), config.threads, fatal.clone(), lease)?);
+        let own = (identity.node, incarnation);
+        let recovery = Arc::new(Recovery::new(log.clone(), config.threads, fatal.clone(), lease, own)?);
         let machine = StateMachine::open(state, clock, config.threads, config.state.clone(), fatal.clone())?;
         let (log_store, writer) = log::open::open(log, config.log.clone(), config.threads, fatal)?;
         check_together(&log_store, &machine)?;
@@ -346,17 +418,19 @@ impl Node {
         if let Err(error) = stopped.and_then(|s| s.map_err(|e| Error::unavailable(e.to_string()))) {
             tracing::warn!(%error, "consensus did not stop in time");
         }
-        let flushed = timeout_at(deadline, self.machine.shared.flush()).await.map_err(late)?;
-        flushed.map_err(|e| match self.fatal.get() {
+        let flushed = timeout_at(deadline, self.machine.shared.flush()).await.map_err(late);
+        let writer = self.writer_done.lock().take();
+        let ended = match writer {
+            // Ends when openraft has dropped the log store. Waited for whatever became of the flush: nobody may be at
+            // work on a store when the process ends.
+            Some(writer) => timeout_at(deadline, writer).await.map(drop).map_err(late),
+            None => Ok(()),
+        };
+        flushed?.map_err(|e| match self.fatal.get() {
             Some(fatal) => Error::Fatal(fatal),
             None => Error::unavailable(e.to_string()),
         })?;
-        let writer = self.writer_done.lock().take();
-        if let Some(writer) = writer {
-            // Ends when openraft has dropped the log store.
-            timeout_at(deadline, writer).await.map_err(late)?.ok();
-        }
-        Ok(())
+        ended
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

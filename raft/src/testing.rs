@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use statemachine::{ClusterId, MeshId, NodeId};
+use statemachine::{Entry, ClusterId, MeshId, NodeId};
 use tokio::sync::mpsc;
 
 use crate::engine::memory::Disk;
@@ -247,8 +247,16 @@ pub async fn start_node(network: &Network, node: u64, engines: Engines, config: 
         state: engines.state,
         clock: Arc::new(SystemClock::default()),
         seed: node,
+        incarnation: Default::default(),
+        pinned: None,
     };
     start(boot).await
+}
+
+/// From now on this node, and no other, applies entries as `change` leaves them: what a bit that flips in memory, or a
+/// rule that is not the same everywhere, does to one replica. Rows, memory and log of the node go together.
+pub fn tamper(handle: &Handle, change: impl FnMut(&mut Entry) + Send + 'static) {
+    handle.node.machine.shared.applier.lock().tamper = Some(Box::new(change));
 }
 
 /// A cluster of one node on simulated disks, which leads when this returns.

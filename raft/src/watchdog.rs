@@ -1,6 +1,6 @@
 //! Watches over a node: keeps its status current, and notes when it cannot go on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +10,10 @@ use statemachine::NodeId;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::campaign::Campaign;
 use crate::error::{Fatal, FatalKind, Leader};
 use crate::fatal::FatalLatch;
+use crate::net::RefusalCode;
 use crate::net::pool::{Pool, RefusedBy};
 use crate::node::Raft;
 use crate::propose::Proposer;
@@ -35,6 +37,7 @@ pub(crate) struct Watched {
     pub fatal: FatalLatch,
     pub refused_by: RefusedBy,
     pub recovery: Arc<Recovery>,
+    pub campaign: Campaign,
     /// A voter that did not answer the leader for longer is not counted as reachable.
     pub lease: Duration,
 }
@@ -50,12 +53,13 @@ impl Watched {
             if status.is_leader() {
                 self.proposer.take_over_clock();
             }
+            self.campaign.update(&status);
             let current: BTreeSet<u64> = status.members.iter().map(|m| m.node.0).collect();
             if current != members {
                 self.pool.retain(&current);
                 members = current;
             }
-            self.judge(&status, refused_by.borrow_and_update().len());
+            self.judge(&status, &refused_by.borrow_and_update());
             sender.send_if_modified(|old| {
                 let changed = *old != status;
                 *old = status;
@@ -74,15 +78,27 @@ impl Watched {
     }
 
     /// Notes a reason to stop, if there is one.
-    fn judge(&self, status: &Status, refused_by: usize) {
+    fn judge(&self, status: &Status, refused_by: &BTreeMap<u64, RefusalCode>) {
         if self.machine.publisher().view().state().cluster.is_removed(self.own) {
             let detail = "the cluster has removed this node".to_owned();
             self.fatal.set(Fatal::new(FatalKind::Removed, detail));
         }
         // One node may be behind; a majority cannot have made it up.
-        if refused_by > 0 && refused_by >= status.quorum.needed.max(1) {
-            let detail = format!("{refused_by} nodes say that this one was removed from the cluster");
+        let by = |code| refused_by.values().filter(|found| **found == code).count();
+        let is_majority = |count: usize| count > 0 && count >= status.quorum.needed.max(1);
+        let removed = by(RefusalCode::Removed);
+        if is_majority(removed) {
+            let detail = format!("{removed} nodes say that this one was removed from the cluster");
             self.fatal.set(Fatal::new(FatalKind::Removed, detail));
+        }
+        let stale = by(RefusalCode::StaleDirectory);
+        if is_majority(stale) {
+            let detail = format!(
+                "{stale} nodes say that this data directory is an old copy, or not that of node {}: what the node \
+                 acknowledged since is not in it. Empty the directory and start the node again; the others rebuild it",
+                self.own
+            );
+            self.fatal.set(Fatal::new(FatalKind::Foreign, detail));
         }
         if let Err(error) = &self.raft.metrics().borrow_watched().running_state
             && !matches!(error, openraft::errors::Fatal::Stopped)

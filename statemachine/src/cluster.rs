@@ -132,6 +132,42 @@ pub struct Incarnation {
     pub directory: u128,
     /// How many times a process has started on it. An old copy that is brought back is known by a smaller number.
     pub boots: u64,
+    /// Drawn at random by the process. A copy that was started as often as its original is known by another number.
+    pub life: u64,
+}
+
+/// Why a life of a data directory cannot be what has become of the one that the cluster knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stale {
+    /// It is a copy from before the known life began: fewer processes have started on it.
+    Older,
+    /// It is a copy from before the known life began, on which as many processes have started since.
+    Forked,
+    /// It is another directory, and not a new one.
+    Foreign,
+}
+
+impl Incarnation {
+    /// Whether a node may come with the life `shown` that the cluster knows by this one. `new` says that the process
+    /// that shows it began with an empty directory, so that nothing in it is taken for what the node once knew.
+    ///
+    /// A directory of number 0 is that of a node that does not tell; it is believed.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn followed_by(&self, shown: &Self, new: bool) -> Result<(), Stale> {
+        if self.directory == 0 || shown.directory == 0 {
+            return Ok(());
+        }
+        if self.directory != shown.directory {
+            return if new { Ok(()) } else { Err(Stale::Foreign) };
+        }
+        match shown.boots.cmp(&self.boots) {
+            std::cmp::Ordering::Less => Err(Stale::Older),
+            std::cmp::Ordering::Equal if shown.life != self.life => Err(Stale::Forked),
+            std::cmp::Ordering::Equal | std::cmp::Ordering::Greater => Ok(()),
+        }
+    }
 }
 
 /// What came of a change.
@@ -281,8 +317,12 @@ impl ClusterState {
             self.cluster = Some(cluster.clone());
             rows.push(put(b"c".to_vec(), &Row::Cluster(cluster.clone())));
         }
-        self.nodes.insert(node, facts.clone());
+        let before = self.nodes.insert(node, facts.clone());
         rows.push(put(node_key(b'n', node), &Row::Node(node, facts.clone())));
+        // A directory that was made anew holds nothing of what was wrong with the one before.
+        if before.is_some_and(|before| before.incarnation.directory != facts.incarnation.directory) {
+            self.clear(node, AlarmKind::Corrupt, rows);
+        }
         Outcome::Applied
     }
 
@@ -463,5 +503,28 @@ fn put(key: Vec<u8>, row: &Row) -> RowChange {
         table: Table::Cluster,
         key,
         value: Some(codec::encode(Format::Cluster, row)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_and_other_directories_are_told_from_what_the_cluster_knows() {
+        let life = |directory, boots, life| Incarnation { directory, boots, life };
+        let known = life(7, 3, 30);
+        for (shown, new, verdict) in [
+            (life(7, 3, 30), false, Ok(())),
+            (life(7, 4, 40), false, Ok(())),
+            (life(7, 2, 20), false, Err(Stale::Older)),
+            (life(7, 3, 31), false, Err(Stale::Forked)),
+            (life(8, 9, 90), false, Err(Stale::Foreign)),
+            (life(8, 1, 90), true, Ok(())),
+            (life(0, 0, 0), false, Ok(())),
+        ] {
+            assert_eq!(known.followed_by(&shown, new), verdict, "{shown:?}, new: {new}");
+        }
+        assert_eq!(Incarnation::default().followed_by(&known, false), Ok(()));
     }
 }

@@ -190,6 +190,27 @@ impl Table {
         Ok(hash)
     }
 
+    /// Shows every entry as the row that it is stored as, with the hash of that row that is kept, until `visit` answers
+    /// false or fails; answers whether all were shown.
+    pub fn recount<E>(&self, visit: &mut dyn FnMut(&[u8], &[u8], Hash) -> Result<bool, E>) -> Result<bool, E> {
+        for ((principal, key), entry) in &self.entries {
+            let row = IdempotencyRow {
+                principal: principal.to_string(),
+                idempotency: Idempotency {
+                    key: key.to_string(),
+                    request: entry.request,
+                },
+                revision: entry.revision,
+                expires_ms: entry.expires_ms,
+            };
+            let value = codec::encode(Format::Record, &row);
+            if !visit(&rows::idempotency_key(principal, key), &value, entry.row_hash)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// How many entries there are.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -22,6 +22,14 @@ pub trait NodeFacts: Send + Sync + 'static {
     /// Alarms that this node raises at the moment.
     fn alarms(&self) -> Vec<Alarm>;
 
+    /// Whether what this node holds may be shown to anybody; otherwise what is wrong with it.
+    ///
+    /// # Errors
+    /// Its state is not what the others have, in one line.
+    fn serves(&self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Whether the node takes client mutations now; otherwise why not. A node that is short of disk space says
     /// `no_space` here.
     fn accepts_mutations(&self) -> Result<(), Pause>;
@@ -30,6 +38,12 @@ pub trait NodeFacts: Send + Sync + 'static {
     /// time that the files were read. None where the node has none, as in a simulation.
     fn nearest_certificate_expiry(&self) -> Option<CertificateExpiry> {
         None
+    }
+
+    /// SHA-256 of the certificate of each authority that this node trusts, in hexadecimal digits. None where the node
+    /// has none, as in a simulation.
+    fn authorities(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// What there is to look into and to turn on this node. None where there is nothing, as in a simulation.
@@ -126,6 +140,11 @@ pub enum Pause {
         measured: String,
         /// The mark that it passed.
         limit: String,
+    },
+    /// It leads, and no majority of the voters agrees on the state.
+    Divided {
+        /// Who has what.
+        detail: String,
     },
     /// It is stopping.
     Stopping,

@@ -33,6 +33,11 @@ impl Stack {
     /// Where a request is answered.
     pub(crate) fn way(&self, method: &Method, caller: &Caller, head: &Head) -> Result<Way, Error> {
         let forward = headers::forward(&head.headers)?;
+        // Who asks how things are is told, also by a node that has nothing else to say.
+        let about_nodes = matches!(method.action.as_str(), "status.get" | "alarms.list" | "members.list");
+        if !about_nodes && (self.core.leads() || !method.mutation) {
+            self.core.check_serves()?;
+        }
         if method.mutation {
             self.core.check_accepts_mutations()?;
         }

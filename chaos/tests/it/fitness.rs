@@ -329,11 +329,8 @@ fn a_state_differs(seed: u64, hits_leader: bool) {
     // Wiped and built anew it is like the others.
     drop(world.on(victim).handle.lock().take());
     world.sim.crash(host(victim));
-    let anew = Machine {
-        directory: 77,
-        founder: false,
-        ..world.machine(victim)
-    };
+    let mut anew = world.machine(victim);
+    (anew.directory, anew.founder) = (77, false);
     *world.machines[&victim].lock() = Arc::new(anew);
     world.sim.bounce(host(victim));
     world.until("it to serve again", |world| {

@@ -1,5 +1,6 @@
 //! Simulations, each in a process of its own.
 
+mod fitness;
 mod plants;
 mod replay;
 mod seeds;

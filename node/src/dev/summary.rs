@@ -84,6 +84,8 @@ pub fn write_configs(layout: &Layout, mesh: &str, cluster: &str, ports: &[Ports]
         config.mesh.members = Tables(members.clone());
         config.api.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, node.ports.api));
         config.raft.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, node.ports.raft));
+        // Several nodes share this machine's disk, and what they keep is not worth reserving much for.
+        config.storage.ballast_bytes = 4 << 20;
         config.tls.ca_file = layout.file("ca.crt");
         config.tls.cert_file = directory.join("node.crt");
         config.tls.key_file = directory.join("node.key");

@@ -178,7 +178,9 @@ impl Engine for RocksEngine {
             return Ok(());
         }
         for KeyRange { table, from, to } in ranges {
-            let options = Self::bounded(from, to);
+            let mut options = Self::bounded(from, to);
+            // All of it is read once: it would push out what is read often, and the disk is what is to be looked at.
+            options.fill_cache(false);
             for row in pinned.iterator_cf_opt(self.table(*table)?, options, IteratorMode::Start) {
                 let (key, value) = row.map_err(|e| self.failed("export", e))?;
                 let row = (Bytes::from(key), Bytes::from(value));

@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::handle::Endpoint;
+use crate::health::Soundness;
 use crate::net::conn::{Answer, Conn};
 use crate::net::message::{AppendOutcome, Lane, Message, TransferOutcome};
 use crate::net::pool::Pool;
@@ -36,12 +37,14 @@ type AppendResult = StreamAppendResult<TypeConfig>;
 #[derive(Clone)]
 pub(crate) struct Factory {
     pub pool: Pool,
+    pub soundness: Soundness,
 }
 
 impl Factory {
     fn client(&self, node: u64, endpoint: &Endpoint, appends: Lane) -> Client {
         Client {
             pool: self.pool.clone(),
+            soundness: self.soundness.clone(),
             node,
             endpoint: endpoint.clone(),
             appends,
@@ -64,6 +67,7 @@ impl RaftNetworkFactory<TypeConfig> for Factory {
 /// Speaks to one node.
 pub(crate) struct Client {
     pool: Pool,
+    soundness: Soundness,
     node: u64,
     endpoint: Endpoint,
     /// The lane that appends of this client take: heartbeats do not wait behind entries.
@@ -266,6 +270,10 @@ impl RaftNetworkV2<TypeConfig> for Client {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        if self.soundness.corrupt().is_some() {
+            let error = io::Error::other("the state of this node cannot be relied on, so no snapshot of it is sent");
+            return Err(StreamingError::Unreachable(Unreachable::new(&error)));
+        }
         let link = self.pool.link(self.node, &self.endpoint, Lane::Snapshot);
         let limits = &self.pool.dialer.limits;
         tokio::select! {

@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use openraft::EntryPayload;
 use openraft::entry::RaftEntry;
+use statemachine::Hash;
 use statemachine::codec::{self, Format};
 
+use crate::checkup::Vitals;
 use crate::log::row::LogEntry;
 use crate::net::frame::Frame;
 use crate::net::identity::RefusalCode;
@@ -81,6 +83,16 @@ fn messages() -> Vec<Message> {
         },
         Message::NotProposed { reason: "no".into() },
         Message::Failed { reason: "no".into() },
+        Message::Checkup { revision: 300 },
+        Message::CheckedUp(Vitals {
+            wall_ms: 1000,
+            held_ms: 3,
+            digest: Some(Hash([7; 32])),
+            revision: 301,
+            free_bytes: None,
+            short: true,
+            corrupt: Some("row 1".into()),
+        }),
     ]
 }
 

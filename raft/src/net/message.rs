@@ -3,9 +3,14 @@
 //! The order of variants and fields is the encoding: new ones go to the end, and the version in
 //! [`Message::Hello`] tells a node whether the other knows them.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
+use crate::checkup::Vitals;
+use crate::handle::Endpoint;
 use crate::net::identity::RefusalCode;
+use crate::net::join::JoinRefusal;
 use crate::state::rows::Current;
 use crate::types::{LogIdRow, VoteRow};
 
@@ -109,6 +114,38 @@ pub(crate) enum Message {
     Failed {
         reason: String,
     },
+    /// How are you? And what is your digest at this revision?
+    Checkup {
+        revision: u64,
+    },
+    CheckedUp(Vitals),
+    /// Take the sender in, who is no member yet.
+    Join {
+        secret: Secret,
+        endpoint: Endpoint,
+    },
+    /// It is a member now. These are all.
+    Joined {
+        members: Vec<(u64, Endpoint)>,
+    },
+    /// Another node leads, and decides; where it is, if that is known.
+    JoinElsewhere {
+        leader: Option<(u64, Endpoint)>,
+    },
+    JoinRefused {
+        refusal: JoinRefusal,
+        detail: String,
+    },
+}
+
+/// What a join token proves its bearer by. Never shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Secret(pub Vec<u8>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
 }
 
 /// What came of an append.

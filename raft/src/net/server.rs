@@ -7,17 +7,22 @@ use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::{TransferLeaderError, TransferLeaderRequest, VoteRequest};
 use openraft::storage::Snapshot;
-use statemachine::NodeId;
+use statemachine::{NodeId, Revision};
 use statemachine::codec::{self, Format};
 use tokio::io::{AsyncWriteExt, BufReader, WriteHalf};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 
+use crate::campaign::Heard;
+use crate::checkup::Examiner;
 use crate::env::{BoxStream, Clock, ConnInfo, Listen};
+use crate::health::Soundness;
 use crate::net::Limits;
 use crate::net::append::{Append, Appends};
 use crate::net::frame::{self, Frame, HELLO_BYTES_MAX};
 use crate::net::identity::{Identity, Refusal, RefusalCode, RefusalCounters, node_of, still_good};
+use crate::net::join::{self, Pins};
+use crate::net::life::{Life, Lives};
 use crate::net::message::{Lane, Message, PROTOCOL, TransferOutcome};
 use crate::net::transfer::Receiver;
 use crate::node::Raft;
@@ -43,8 +48,13 @@ pub(crate) struct Server {
     pub reads: Reads,
     pub proposer: Arc<Proposer>,
     pub recovery: Arc<Recovery>,
+    pub soundness: Soundness,
+    pub examiner: Arc<Examiner>,
+    pub heard: Arc<Heard>,
     pub limits: Limits,
     pub refusals: Arc<RefusalCounters>,
+    pub lives: Lives,
+    pub pins: Pins,
 }
 
 impl Server {
@@ -117,16 +127,20 @@ impl Server {
         let Some(frame) = frame::read(stream, HELLO_BYTES_MAX).await? else {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         };
-        let verdict = self.judge(node, frame.message);
+        let verdict = self.judge(node, frame.message, &frame.parts);
         if verdict.is_ok() {
-            let welcome = Frame::new(frame.id, Message::Welcome { protocol: PROTOCOL });
+            let welcome = Frame {
+                id: frame.id,
+                message: Message::Welcome { protocol: PROTOCOL },
+                parts: self.lives.own.told().to_parts(),
+            };
             frame::write(stream, &welcome).await?;
             stream.flush().await?;
         }
         Ok(verdict)
     }
 
-    fn judge(&self, node: NodeId, hello: Message) -> Result<(NodeId, Lane), Refusal> {
+    fn judge(&self, node: NodeId, hello: Message, parts: &[Bytes]) -> Result<(NodeId, Lane), Refusal> {
         let Message::Hello {
             protocol,
             mesh,
@@ -162,7 +176,20 @@ impl Server {
             ));
         }
         self.not_removed(node)?;
+        self.lives.judge(node, &Life::of_parts(parts)?)?;
+        if !self.pins.allows(node) && !self.is_initialized() {
+            return Err((
+                RefusalCode::NotPinned,
+                format!("node {} has no data yet, and its token does not name node {node}", self.own.node),
+            ));
+        }
         Ok((node, lane))
+    }
+
+    /// Whether this node knows a membership.
+    fn is_initialized(&self) -> bool {
+        let metrics = self.raft.metrics();
+        metrics.borrow_watched().membership_config.nodes().next().is_some()
     }
 
     fn still_good(&self, info: &ConnInfo) -> Result<(), Refusal> {
@@ -232,6 +259,7 @@ impl Server {
                         commit,
                     },
                 ) => {
+                    self.heard.note();
                     let append = Append {
                         session,
                         vote,
@@ -324,7 +352,10 @@ impl Server {
             Message::Transfer { .. } if self.recovery.is_recovering() => {
                 Err("this node does not campaign before it has recovered".to_owned())
             }
-            Message::Propose { .. } | Message::ReadIndex if !self.is_member(node) => {
+            Message::Transfer { .. } if self.soundness.corrupt().is_some() => {
+                Err("this node's state cannot be relied on, so it does not campaign".to_owned())
+            }
+            Message::Propose { .. } | Message::ReadIndex | Message::Checkup { .. } if !self.is_member(node) => {
                 Err(format!("node {node} is not a member of this cluster"))
             }
             Message::Transfer { from, to, last } => {
@@ -341,6 +372,13 @@ impl Server {
                     .map_err(|e| e.to_string())
             }
             Message::Propose { patience_ms } => self.propose(patience_ms, parts).await,
+            Message::Join { secret, endpoint } => {
+                join::admit(&self.raft, &self.proposer, node, secret, endpoint).await
+            }
+            Message::Checkup { revision } => {
+                let vitals = self.examiner.examine(Revision(revision)).await;
+                Ok(Message::CheckedUp(vitals))
+            }
             other => Err(format!("{other:?} is not a request")),
         };
         answer.unwrap_or_else(|reason| Message::Failed { reason })
@@ -375,7 +413,13 @@ impl Server {
             (VoteRow::from(&metrics.vote), metrics.last_log_index)
         };
         let candidate = last.map(|last| last.index);
-        if let Some(why) = self.recovery.abstains(pre, own_last, candidate, transfer).await? {
+        let mut why = self.recovery.abstains(pre, own_last, candidate, transfer).await?;
+        if self.soundness.corrupt().is_some() {
+            why = Some("its state cannot be relied on, and so neither can its vote");
+        } else if self.soundness.is_corrupt(NodeId(vote.node)) {
+            why = Some("the candidate's state cannot be relied on");
+        }
+        if let Some(why) = why {
             tracing::info!(candidate = vote.node, pre, why, "this node does not vote");
             return Ok(Message::Voted {
                 vote: own_vote,

@@ -32,7 +32,14 @@ pub(crate) struct Applier {
     pub unflushed_bytes: usize,
     /// When the last flush began.
     pub flushed_at: Duration,
+    /// Changes entries between log and state, as a bit that flips in memory does.
+    #[cfg(feature = "simulation")]
+    pub tamper: Option<Tamper>,
 }
+
+/// What changes entries.
+#[cfg(feature = "simulation")]
+pub(crate) type Tamper = Box<dyn FnMut(&mut Entry) + Send>;
 
 /// An entry to apply, and who waits for what comes of it on this node.
 pub(crate) type Item = (LogEntry, Option<ApplyResponder<TypeConfig>>);
@@ -81,6 +88,8 @@ impl Applier {
             EntryPayload::Normal(command) => {
                 let decoded: Entry = codec::decode(Format::Entry, &command.0)
                     .map_err(|e| EngineError::corrupt(format!("table log, entry {}", log_id.index), e.to_string()))?;
+                #[cfg(feature = "simulation")]
+                let decoded = self.tampered(decoded);
                 let level = decoded.level();
                 if level > FEATURE_LEVEL {
                     return Err(EngineError::Foreign {
@@ -105,6 +114,14 @@ impl Applier {
                 Ok(Some(applied.answer))
             }
         }
+    }
+
+    #[cfg(feature = "simulation")]
+    fn tampered(&mut self, mut entry: Entry) -> Entry {
+        if let Some(tamper) = &mut self.tamper {
+            tamper(&mut entry);
+        }
+        entry
     }
 
     /// The row that says what is current.

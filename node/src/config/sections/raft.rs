@@ -54,6 +54,8 @@ section! {
         snapshot_chunk_timeout_ms: u64 = 10_000_u64 => within(100, 600_000);
         /// Time for checking and installing a snapshot that has arrived.
         snapshot_install_timeout_ms: u64 = 120_000_u64 => within(1_000, 3_600_000);
+        /// Between two checkups, in which the leader compares the members' clocks and digests.
+        checkup_interval_ms: u64 = 2_000_u64 => within(50, 600_000);
         /// A connection that is silent for this long is closed.
         idle_timeout_ms: u64 = 300_000_u64 => within(1_000, 86_400_000);
     }

@@ -18,6 +18,23 @@ section! {
         state_flush_bytes: u64 = 33_554_432_u64 => within(65_536, 4_294_967_296);
         /// … or this long after a change; until then the log holds what is needed to rebuild it.
         state_flush_interval_ms: u64 = 10_000_u64 => within(100, 3_600_000);
+        /// Below this many free bytes on its disk the node takes no mutations, raises `NOSPACE` and leaves leading to
+        /// others; it goes on at a quarter more …
+        disk_soft_bytes: u64 = 268_435_456_u64 => within(0, 1_099_511_627_776);
+        /// … or below this share of the disk in percent, whichever is more.
+        disk_soft_percent: u64 = 1_u64 => within(0, 50);
+        /// Below this many free bytes the ballast is given up.
+        disk_hard_bytes: u64 = 67_108_864_u64 => within(0, 1_099_511_627_776);
+        /// Size of the ballast, a file in the data directory whose space is for what has to be written when all else
+        /// is taken. 0: none.
+        ballast_bytes: u64 = 67_108_864_u64 => within(0, 68_719_476_736);
+        /// Between two measurements of the disk.
+        disk_check_interval_ms: u64 = 1_000_u64 => within(50, 60_000);
+        /// Between two passes of the scrub, which counts all rows on disk and all records in memory again to find what
+        /// has changed on its own.
+        scrub_interval_ms: u64 = 3_600_000_u64 => within(100, 2_592_000_000);
+        /// How much of them the scrub reads in a second.
+        scrub_bytes_per_s: u64 = 16_777_216_u64 => within(65_536, 4_294_967_296);
         /// Memory for the newest entries of the log, for replication and apply.
         log_tail_bytes: u64 = 33_554_432_u64 => within(1_048_576, 4_294_967_296);
     }

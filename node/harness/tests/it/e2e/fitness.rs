@@ -7,7 +7,6 @@ use std::{
     os::unix::fs::{FileExt, PermissionsExt},
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
 
 use api_client::methods::GetPeer;
@@ -286,7 +285,8 @@ fn a_flip_on_the_disk_of_a_running_node_is_found_and_the_node_is_built_anew() {
     // It says so, and nothing else; the others serve.
     let own = caller(&mesh, victim, Wire::H2, "read");
     assert_eq!(own.get("/readyz").status, 503);
-    let read = client(&mesh, "read").call::<GetPeer>(GetPeerRequest { id: "p1".to_owned() }, only(&mesh, victim));
+    let reader = client(&mesh, "read");
+    let read = reader.call::<GetPeer>(GetPeerRequest { id: "p1".to_owned() }, only(&mesh, victim));
     let refused = wait_ended(read);
     assert!(
         refused.contains("unavailable") && refused.contains("scrub"),
