@@ -135,6 +135,20 @@ fn wide_integers_fit_json_numbers() {
         ("to", "node ids are given out from 1"),
         ("removed", "node ids are given out from 1"),
         ("answered_by", "node ids are given out from 1"),
+        ("oldest_revision", counted_by_commits),
+        ("to_revision", counted_by_commits),
+        ("rollback_of", counted_by_commits),
+        ("last_checkpoint", counted_by_commits),
+        ("checkpoints", counted_by_commits),
+        ("value", "a setting: no range goes above 10^12"),
+        ("default", "a setting: no range goes above 10^12"),
+        ("min", "a setting: no range goes above 10^12"),
+        ("max", "a setting: no range goes above 10^12"),
+        ("before", "a setting: no range goes above 10^12"),
+        ("after", "a setting: no range goes above 10^12"),
+        ("ttl_ms", "milliseconds: seven days at most"),
+        ("for_ms", "milliseconds: a day at most"),
+        ("keep_ms", "milliseconds: 285,000 years"),
     ];
     for message in messages() {
         for field in message.fields() {
@@ -177,7 +191,14 @@ fn lists_have_one_shape() {
 
 #[test]
 fn mesh_mutations_take_the_same_options() {
-    let cluster = ["RemoveMember", "TransferLeadership"];
+    let cluster = [
+        "InviteMember",
+        "AddMember",
+        "PromoteMember",
+        "RemoveMember",
+        "TransferLeadership",
+        "DisarmAlarm",
+    ];
     for method in methods::all()
         .iter()
         .filter(|method| method.mutation && !cluster.contains(&&*method.name))
