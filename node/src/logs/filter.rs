@@ -76,12 +76,12 @@ impl Filter {
         let level = self.level.unwrap_or(level);
         let quiet = level.min(LevelFilter::INFO);
         // The libraries below us speak of their own inner life; we say what it means for the node.
-        let openraft = if level >= LevelFilter::DEBUG {
+        let consensus = if level >= LevelFilter::DEBUG {
             LevelFilter::WARN
         } else {
             level.min(LevelFilter::ERROR)
         };
-        let mut targets = Targets::new().with_default(level).with_target("openraft", openraft);
+        let mut targets = Targets::new().with_default(level).with_target("openraft", consensus);
         for library in LIBRARIES.into_iter().skip(1) {
             targets = targets.with_target(library, quiet);
         }
