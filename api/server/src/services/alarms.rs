@@ -57,7 +57,8 @@ impl Api {
                 format!("there is no such alarm; there are {words}"),
             ));
         };
-        if !self.core.handle.view().state().cluster.has_alarm(node, kind) {
+        // What a follower knows may be old; it is redirected in any case.
+        if self.core.leads() && !self.core.handle.view().state().cluster.has_alarm(node, kind) {
             return Err(Error::not_found("alarm", &format!("{}/{}", node, kind.word())));
         }
         let command = Command::ClearAlarm {

@@ -150,6 +150,8 @@ fn rebuilt_under_writes(mesh: &mut Mesh, wiped: u64) -> String {
 /// With another node gone, nothing is acknowledged but by the one that was rebuilt.
 fn votes_again(mesh: &mut Mesh, rebuilt: u64) {
     let other = mesh.ids().into_iter().find(|node| *node != rebuilt).unwrap();
+    // Ready means that it has a vote to give.
+    mesh.wait_ready(rebuilt, SOON).unwrap();
     mesh.kill(other).unwrap();
     register(mesh, &unique("by-two"));
     mesh.restart(other).unwrap();

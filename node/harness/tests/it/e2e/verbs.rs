@@ -208,10 +208,9 @@ fn followers_name_the_leader_and_change_nothing(mesh: &Mesh) {
         for method in proto::methods::all().iter().filter(|method| method.mutation) {
             let request = match method.name.as_str() {
                 "RegisterPeer" => registration(&unique("never")),
-                "RemoveMember" => json!({ "id": 77 }),
                 "TransferLeadership" => json!({ "to": 77 }),
                 "CancelOperation" => json!({ "id": "op-1" }),
-                _ => json!({ "id": id }),
+                name => request_for(name, &id),
             };
             let reply = at.call(&method.name, request).refused("not_leader");
             assert_eq!(reply.json["leader"], json!({ "id": leader, "api": api }), "{reply:?}");
@@ -411,7 +410,15 @@ fn request_for(rpc: &str, peer: &str) -> Value {
     match rpc {
         "RegisterPeer" => registration(peer),
         "CanI" => json!({ "what": "peers.drain" }),
-        "RemoveMember" => json!({ "id": 77 }),
+        "RemoveMember" | "PromoteMember" => json!({ "id": 77 }),
+        "InviteMember" => json!({}),
+        "AddMember" => json!({ "id": 77, "api": "127.0.0.1:1", "raft": "127.0.0.1:2" }),
+        "DisarmAlarm" => json!({ "node": 1, "name": "NOSPACE" }),
+        "CompactHistory" => json!({ "revision": 1 }),
+        "PatchConfig" => json!({ "settings": { "limits.peers": 20_000 } }),
+        "RollbackConfig" => json!({ "toRevision": 1 }),
+        "ApplyCluster" => json!({ "id": peer, "owners": ["sre"] }),
+        "PromoteCluster" | "DemoteCluster" => json!({ "id": peer, "confirm": peer }),
         _ if fields.contains("id") => json!({ "id": peer }),
         _ => json!({}),
     }
