@@ -97,6 +97,19 @@ fn end_bytes(bytes: &[u8]) -> usize {
     }
 }
 
+/// The file itself, for programs that have to read it ever after. `MESHKIT_BLESS=1` writes it.
+#[test]
+fn the_file_is_pinned() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/mesh.backup");
+    let bytes = save(&world());
+    if std::env::var_os("MESHKIT_BLESS").is_some() {
+        std::fs::write(&path, &bytes).unwrap();
+    }
+    let golden = std::fs::read(&path).unwrap_or_default();
+    assert!(golden == bytes, "{} differs: an encoding changed", path.display());
+    assert_eq!(check(&golden).unwrap().contents.peers, 4);
+}
+
 #[test]
 fn every_flipped_bit_and_every_cut_is_found_and_named() {
     let bytes = save(&world());

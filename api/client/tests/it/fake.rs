@@ -138,7 +138,16 @@ impl Fake {
             "meshkit.v1.OperationService" => OperationServiceServer::new(self).call(request).await,
             "meshkit.v1.AuditService" => AuditServiceServer::new(self).call(request).await,
             "meshkit.v1.ClusterService" => ClusterServiceServer::new(self).call(request).await,
-            "meshkit.v1.NodeService" => v1::node_service_server::NodeServiceServer::new(self).call(request).await,
+            "meshkit.v1.NodeService" => {
+                v1::node_service_server::NodeServiceServer::new(self)
+                    .call(request)
+                    .await
+            }
+            "meshkit.v1.BackupService" => {
+                v1::backup_service_server::BackupServiceServer::new(self)
+                    .call(request)
+                    .await
+            }
             "meshkit.v1.AuthService" => AuthServiceServer::new(self).call(request).await,
             _ => Ok(Status::unimplemented("no such service").into_http()),
         }
@@ -216,6 +225,33 @@ pub fn status(code: Code, problem: &Problem) -> Status {
         details,
     };
     Status::with_details(code, problem.detail.clone(), body.encode_to_vec().into())
+}
+
+/// Metadata of a `SaveBackup` reply: break off after the data.
+pub const BREAKS_OFF: &str = "fake-breaks-off";
+
+#[tonic::async_trait]
+impl v1::backup_service_server::BackupService for Fake {
+    type SaveBackupStream =
+        std::pin::Pin<Box<dyn tonic::codegen::tokio_stream::Stream<Item = Result<v1::BackupChunk, Status>> + Send>>;
+
+    /// The data of one reply, in small pieces.
+    async fn save_backup(
+        &self,
+        request: Request<v1::SaveBackupRequest>,
+    ) -> Result<Response<Self::SaveBackupStream>, Status> {
+        let whole: Response<v1::BackupChunk> = self.handle("SaveBackup", request).await?;
+        let breaks_off = whole.metadata().contains_key(BREAKS_OFF);
+        let data = whole.into_inner().data;
+        let mut chunks: Vec<_> = data
+            .chunks(1000)
+            .map(|data| Ok(v1::BackupChunk { data: data.to_vec() }))
+            .collect();
+        if breaks_off {
+            chunks.push(Err(Status::unavailable("the connection broke")));
+        }
+        Ok(Response::new(Box::pin(tonic::codegen::tokio_stream::iter(chunks))))
+    }
 }
 
 macro_rules! services {

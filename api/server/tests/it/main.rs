@@ -6,6 +6,7 @@
     reason = "a test says what it expects by failing"
 )]
 
+mod backup;
 mod golden;
 mod grpc;
 mod hostile;
