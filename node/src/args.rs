@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{certs, dev};
+use crate::{certs, dev, recover, restore};
 
 /// A node of a MeshKit cluster.
 ///
@@ -13,7 +13,7 @@ use crate::{certs, dev};
 #[derive(Debug, Parser)]
 #[command(
     name = "meshkit-node",
-    version,
+    version = crate::VERSION,
     max_term_width = 100,
     args_conflicts_with_subcommands = true
 )]
@@ -44,6 +44,22 @@ pub enum Command {
         /// The node's configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Make the data directory of the first node of a new cluster from a backup. The directory has to be empty. Without
+    /// --confirm, check the backup and say what would be done.
+    Restore(restore::Options),
+    /// Go on with one node after a majority of its cluster was lost for good. Works on the directory of a node that does
+    /// not run. Without --confirm, say what may be lost and change nothing.
+    Recover(recover::Options),
+    /// Become a member of a cluster that is there, with a token from `mesh members invite`, and run. May be repeated;
+    /// once the node is a member, --config alone starts it.
+    Join {
+        /// The node's configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The file with the token.
+        #[arg(long, value_name = "FILE")]
+        token_file: PathBuf,
     },
     /// Show configuration.
     #[command(subcommand)]

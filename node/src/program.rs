@@ -7,6 +7,7 @@
 
 use std::future::Future;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::Mode;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal, umask};
@@ -15,7 +16,8 @@ use crate::args::{Args, Command, ConfigCommand};
 use crate::config::{Config, print};
 use crate::directory::DataDirectory;
 use crate::exit::{Exit, Failure};
-use crate::{certs, dev, logs, production, tls};
+use crate::join::Joining;
+use crate::{certs, dev, logs, production, recover, restore, tls};
 
 /// Does what the command line says. Everything that goes wrong is printed here, and nowhere else.
 pub fn run(args: Args) -> Exit {
@@ -35,7 +37,7 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
     tls::install_provider();
     match (args.command, args.config) {
         (None, Some(file)) if args.check_config => check(&file)?,
-        (None, Some(file)) => return node(&file),
+        (None, Some(file)) => return node(&file, None),
         (None, None) => {
             return Err(Failure::new(
                 Exit::Config,
@@ -43,6 +45,17 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
             ));
         }
         (Some(Command::Init { config }), _) => init(&config)?,
+        (Some(Command::Join { config, token_file }), _) => return node(&config, Some(&token_file)),
+        (Some(Command::Restore(options)), _) => {
+            let config = founder(&options.config)?;
+            write_for_ourselves();
+            restore::run(&options, &config)?;
+        }
+        (Some(Command::Recover(options)), _) => {
+            let config = load(&options.config)?;
+            write_for_ourselves();
+            recover::run(&options, &config)?;
+        }
         (Some(Command::Config(ConfigCommand::PrintDefault)), _) => print!("{}", print::defaults()),
         (Some(Command::Certs(command)), _) => {
             for file in certs::command::run(&command).map_err(certs_failure)? {
@@ -84,8 +97,8 @@ fn check(file: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `init`: the data directory of the node that founds a mesh.
-fn init(file: &Path) -> Result<(), Failure> {
+/// The configuration of a node that founds a cluster, with itself in it.
+fn founder(file: &Path) -> Result<Config, Failure> {
     let config = load(file)?;
     if !config.mesh.members.0.iter().any(|member| member.id == config.node.id) {
         return Err(Failure::new(
@@ -97,6 +110,12 @@ fn init(file: &Path) -> Result<(), Failure> {
             ),
         ));
     }
+    Ok(config)
+}
+
+/// `init`: the data directory of the node that founds a mesh.
+fn init(file: &Path) -> Result<(), Failure> {
+    let config = founder(file)?;
     write_for_ourselves();
     let directory = DataDirectory::init(&config)?;
     let others = config.mesh.members.0.len() - 1;
@@ -120,9 +139,10 @@ fn write_for_ourselves() {
     umask(Mode::RWXG | Mode::RWXO);
 }
 
-/// `--config`: the node itself. Once it logs, its end is logged too, and not printed beside.
-fn node(file: &Path) -> Result<Exit, Failure> {
+/// `--config` and `join`: the node itself. Once it logs, its end is logged too, and not printed beside.
+fn node(file: &Path, token: Option<&Path>) -> Result<Exit, Failure> {
     let config = load(file)?;
+    let joining = token.map(|token| Joining::read(&config, token)).transpose()?;
     write_for_ourselves();
     let levels = logs::start(&config.log).map_err(|why| Failure::new(Exit::Failed, why))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -130,9 +150,10 @@ fn node(file: &Path) -> Result<Exit, Failure> {
         .thread_name("meshkit")
         .build()
         .map_err(|error| Failure::new(Exit::Failed, format!("the runtime cannot be started: {error}")))?;
-    let ended = runtime.block_on(production::run(file, config, levels));
-    // Whatever still runs has had its time.
-    runtime.shutdown_background();
+    let ended = runtime.block_on(production::run(file, config, levels, joining));
+    // Whatever still runs has had its time. Work on a disk is waited for nevertheless: RocksDB aborts the process when its
+    // own end comes while a thread is still in it, and the exit code with it.
+    runtime.shutdown_timeout(DISKS_REST_WITHIN);
     Ok(match ended {
         Ok(()) => Exit::Stopped,
         Err(Failure { exit, message }) => {
@@ -141,6 +162,9 @@ fn node(file: &Path) -> Result<Exit, Failure> {
         }
     })
 }
+
+/// How long work on disks may go on when all else has ended.
+const DISKS_REST_WITHIN: Duration = Duration::from_secs(5);
 
 fn on_this_thread(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     tokio::runtime::Builder::new_current_thread()

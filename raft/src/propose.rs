@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, RaftError};
+use openraft::errors::{ChangeMembershipError, ClientWriteError, ForwardReason, ForwardToLeader, RaftError};
 use parking_lot::Mutex;
 use statemachine::clock::MeshClock;
 use statemachine::codec::{self, Format};
-use statemachine::{Answer, Entry, NodeId, Proposal, Rejection, Request, Revision, Stamp, cluster};
+use statemachine::{Answer, Entry, FEATURE_LEVEL, NodeId, Proposal, Rejection, Request, Revision, Stamp, cluster};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::env::Clock;
-use crate::error::{Error, Leader};
+use crate::error::{Error, Leader, MembershipRefusal};
 use crate::fatal::FatalLatch;
 use crate::handle::Committed;
 use crate::net::NetError;
@@ -21,7 +21,7 @@ use crate::net::message::{Lane, Message};
 use crate::net::pool::Pool;
 use crate::node::{Raft, leader_of};
 use crate::state::publish::Publisher;
-use crate::types::{Command, TypeConfig};
+use crate::types::{Command, CommittedLeaderId, TypeConfig};
 
 /// Between two attempts at a proposal that a lapsed lease holds up.
 const LEASE_PAUSE: Duration = Duration::from_millis(20);
@@ -110,15 +110,24 @@ impl Proposer {
         let stamp = self.stamp()?;
         let view = self.publisher.view();
         let (needed, current) = (request.command.handler().level(), view.state().mesh.feature_level());
-        if needed > current {
-            // Not even into the log: there may be nodes that cannot read it.
+        let entry = Entry::Command(Box::new(request.stamp(stamp)));
+        let asked = entry.level();
+        let refused = if needed > current {
+            Some(Rejection::FeatureLevelTooLow { needed, current })
+        } else if asked > FEATURE_LEVEL {
+            let known = FEATURE_LEVEL;
+            Some(Rejection::FeatureLevelUnknown { asked, current, known })
+        } else {
+            None
+        };
+        if let Some(rejection) = refused {
+            // Not even into the log: there may be nodes that cannot read it, or that would have to stop.
             return Ok(Committed {
                 log_index: view.applied_index().unwrap_or_default(),
-                answer: Answer::Refused(Rejection::FeatureLevelTooLow { needed, current }),
+                answer: Answer::Refused(rejection),
             });
         }
-        self.commit(&Entry::Command(Box::new(request.stamp(stamp))), deadline)
-            .await
+        self.commit(&entry, deadline).await
     }
 
     pub(crate) async fn propose_replicated(
@@ -271,12 +280,10 @@ impl Proposer {
                 reason: "leadership changed before the entry was committed".into(),
                 maybe_applied: true,
             },
-            RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => Error::Membership {
-                reason: error.to_string(),
-            },
-            RaftError::APIError(ClientWriteError::PreconditionFailed(error)) => Error::Membership {
-                reason: error.to_string(),
-            },
+            RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => unchanged(&error),
+            RaftError::APIError(ClientWriteError::PreconditionFailed(error)) => {
+                Error::membership(MembershipRefusal::Other, error.to_string())
+            }
             RaftError::Fatal(error) => match self.fatal.get() {
                 Some(fatal) => Error::Fatal(fatal),
                 None => Error::Unavailable {
@@ -303,6 +310,20 @@ impl Proposer {
             _ => error,
         }
     }
+}
+
+/// Why the members stay as they are.
+fn unchanged(error: &ChangeMembershipError<CommittedLeaderId, u64>) -> Error {
+    let refusal = match error {
+        // A leader that was only just elected; a moment later it can.
+        ChangeMembershipError::UncommittedLeaderLog(_) => return Error::unavailable(error.to_string()),
+        ChangeMembershipError::InProgress(_) => MembershipRefusal::ChangeUnderWay,
+        ChangeMembershipError::LearnerNotFound(_) => MembershipRefusal::NotAMember,
+        ChangeMembershipError::NodeMetadataChanged(_) => MembershipRefusal::MemberExists,
+        ChangeMembershipError::EmptyMembership(_) => MembershipRefusal::LastVoter,
+        ChangeMembershipError::UnsupportedMembershipTransition(_) => MembershipRefusal::Other,
+    };
+    Error::membership(refusal, error.to_string())
 }
 
 fn unknown(reason: String) -> Error {

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::net::NetError;
 use crate::net::link::{Dialer, Link};
+use crate::net::life::Lives;
 use crate::net::message::{Lane, Message};
 use crate::net::pool::RefusedBy;
 use crate::testing::{Disks, Network, SystemClock, endpoint, identity, start_node};
@@ -89,6 +90,7 @@ impl World {
             cluster: cluster(),
             timeline: TimelineId(7),
             settings: BTreeMap::new(),
+            feature_level: statemachine::FEATURE_LEVEL,
         };
         world.propose(request(init.into())).await;
         world
@@ -155,6 +157,10 @@ impl Line {
             clock: Arc::new(SystemClock::default()),
             limits: crate::net::Limits::default(),
             refused_by: RefusedBy::new(),
+            lives: Lives {
+                own: Default::default(),
+                known: None,
+            },
         };
         Self(Link::new(Arc::new(dialer), to, at.clone(), lane))
     }

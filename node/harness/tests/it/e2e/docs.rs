@@ -31,14 +31,15 @@ fn root() -> PathBuf {
 }
 
 /// Change the mesh for good, so each is played by itself, in order and between checks: see [`super::rotation`],
-/// [`super::backup`] and [`super::growing`].
-const PLAYED_ELSEWHERE: [&str; 6] = [
+/// [`super::backup`], [`super::growing`] and [`super::upgrade`].
+const PLAYED_ELSEWHERE: [&str; 7] = [
     "back-up-and-restore.md",
     "decommission-a-node.md",
     "grow-a-cluster.md",
     "recover-lost-quorum.md",
     "replace-a-node.md",
     "rotate-certificates-and-keys.md",
+    "upgrade-a-cluster.md",
 ];
 
 fn documents() -> Vec<PathBuf> {

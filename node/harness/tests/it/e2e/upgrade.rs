@@ -20,7 +20,7 @@ use proto::v1::{GetPeerRequest, PatchPeerRequest, RegisterPeerRequest};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::world::{SOON, admin, agreed, builder, follower, leader, register, unique, verify_audit, wait};
+use super::world::{SOON, admin, agreed, builder, client, follower, leader, register, unique, verify_audit, wait};
 
 const RUNBOOK: &str = "../../docs/runbooks/upgrade-a-cluster.md";
 
@@ -93,8 +93,9 @@ fn stopped(mesh: &mut Mesh, node: u64) {
     mesh.wait_ended(node, SOON).unwrap();
 }
 
-/// Starts a node with the program of the level before, which has to end by itself with exit code 3, saying `why`.
-fn refuses_to_run(mesh: &mut Mesh, node: u64, why: &str) {
+/// Starts a node with the program of the level before, which has to end by itself with exit code 3, saying `why`: all that
+/// it said.
+fn refuses_to_run(mesh: &mut Mesh, node: u64, why: &str) -> String {
     let log = mesh.node(node).unwrap().log.clone();
     let before = fs::read_to_string(&log).unwrap().len();
     mesh.restart_as(node, Programs::PREVIOUS).unwrap();
@@ -105,6 +106,7 @@ fn refuses_to_run(mesh: &mut Mesh, node: u64, why: &str) {
         said.contains(why) && said.contains("this program goes up to 1"),
         "it says not why: {said}"
     );
+    said
 }
 
 /// `mesh upgrade status`.
@@ -313,16 +315,47 @@ fn short_logs() -> Options {
     Options {
         environment: vec![
             set("SNAPSHOT_ENTRIES", "100"),
-            set("LOG_ENTRIES_KEPT", "600"),
+            set("LOG_ENTRIES_KEPT", "0"),
             set("LOG_PURGE_ENTRIES_MIN", "1"),
         ],
         ..Options::default()
     }
 }
 
+/// A node that was away when the level was raised, and for so long that it is sent everything at once.
+#[test]
+fn an_older_program_does_not_take_a_newer_snapshot() {
+    let mut mesh = Mesh::start_as(short_logs(), Programs::PREVIOUS).unwrap();
+    for node in mesh.ids() {
+        replaced(&mut mesh, node, TODAY);
+    }
+    run(&mesh, [NEW; 3]);
+    agreed(&mesh);
+    let away = follower(&mesh);
+    stopped(&mut mesh, away);
+    mesh.mesh(["upgrade", "finalize", "--yes"]).ok().unwrap();
+    let (id, sdk) = (unique("many"), client(&mesh, "operate"));
+    register(&mesh, &id);
+    for n in 0..400 {
+        let request = PatchPeerRequest {
+            id: id.clone(),
+            labels: [("n".to_owned(), n.to_string())].into(),
+            ..PatchPeerRequest::default()
+        };
+        wait(sdk.patch_peer(request)).unwrap();
+    }
+    let said = refuses_to_run(&mut mesh, away, "the mesh is at feature level 2");
+    assert!(said.contains("a snapshot begins"), "it came from the log: {said}");
+    // What it had is unharmed: the newer program goes on from there.
+    mesh.restart(away).unwrap();
+    mesh.wait_ready(away, SOON).unwrap();
+    agreed(&mesh);
+    mesh.stop().unwrap();
+}
+
 #[test]
 fn a_rolling_upgrade_under_load_and_what_finalizing_means() {
-    let mut mesh = Mesh::start_as(short_logs(), Programs::PREVIOUS).unwrap();
+    let mut mesh = Mesh::start_as(Options::default(), Programs::PREVIOUS).unwrap();
     let peer = unique("cordoned");
     register(&mesh, &peer);
     for command in step("Before you begin") {
@@ -435,13 +468,13 @@ fn finalized_without_one(mesh: &mut Mesh, load: &Load, peer: &str) -> u64 {
     away
 }
 
-/// An older program learns of the level from its own data, from the others' log, or from their snapshot, and ends.
+/// An older program learns of the level from the others' log or from its own data, and ends.
 fn older_programs_stay_out(mesh: &mut Mesh, load: &Load, away: u64) {
     // Its own data are of level 1; the others' log has the raise.
     refuses_to_run(mesh, away, "raised to feature level 2");
-    load.goes_on(300);
-    // By now the log does not reach back that far, so it is sent everything.
-    refuses_to_run(mesh, away, "the mesh is at feature level 2");
+    load.goes_on(5);
+    // By now it has the entry itself.
+    refuses_to_run(mesh, away, "raised to feature level 2");
     mesh.restart(away).unwrap();
     mesh.wait_ready(away, SOON).unwrap();
     same(mesh, load);
