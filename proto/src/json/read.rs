@@ -131,6 +131,7 @@ fn value(kind: &Kind, tree: Tree) -> Result<Value, Error> {
     match (kind, tree) {
         (Kind::Bool, Tree::Bool(value)) => Ok(Value::Bool(value)),
         (Kind::Bool, other) => Err(other.expected("true or false")),
+        (Kind::Message(descriptor), tree) if descriptor.full_name() == "google.protobuf.Value" => any(descriptor, tree),
         (Kind::Message(descriptor), Tree::Object(object)) if !known(descriptor) => {
             object.into_message(descriptor).map(Value::Message)
         }
@@ -142,6 +143,23 @@ fn value(kind: &Kind, tree: Tree) -> Result<Value, Error> {
         (_, Tree::Text(text)) => scalar(kind, &text),
         (_, other) => Err(other.expected("a number")),
     }
+}
+
+/// A value whose kind the request chooses: a number, a text, true, false or null. What holds other values is refused,
+/// since nothing in the contract takes it.
+fn any(descriptor: &MessageDescriptor, tree: Tree) -> Result<Value, Error> {
+    use prost_types::value::Kind as Any;
+    let kind = match tree {
+        Tree::Null => Any::NullValue(0),
+        Tree::Bool(value) => Any::BoolValue(value),
+        Tree::Text(text) => Any::StringValue(text),
+        Tree::Number(number) => match number.as_f64() {
+            Some(number) => Any::NumberValue(number),
+            None => return Err(Error::new("the number is too large")),
+        },
+        other @ (Tree::List(_) | Tree::Object(_)) => return Err(other.expected("a number, a string or null")),
+    };
+    reflected(descriptor, &prost_types::Value { kind: Some(kind) })
 }
 
 /// Whether the message has a JSON form of its own: a string.

@@ -205,6 +205,26 @@ pub fn timeless(record: &Value) -> Value {
     record
 }
 
+/// Previews a change and commits it at the position that the preview names, again where others were faster: both make the
+/// same record. `between` looks at the mesh before the commit.
+pub fn dry_then_wet(at: &Caller, rpc: &str, request: &Value, between: impl Fn()) {
+    for _ in 0..50 {
+        let mut dry = request.clone();
+        dry["dryRun"] = json!(true);
+        let dry = at.call(rpc, dry).ok();
+        assert_eq!(dry.header("mesh-dry-run"), "true", "{dry:?}");
+        between();
+        let mut commit = request.clone();
+        commit["ifRevision"] = dry.revision().into();
+        let wet = at.call(rpc, commit);
+        if wet.code() != "revision_mismatch" {
+            assert_eq!(timeless(&wet.ok().json), timeless(&dry.json), "{rpc}");
+            return;
+        }
+    }
+    panic!("{rpc}: others were always faster");
+}
+
 /// A file among what `dev` made: `ca.key`, `jwt.key` and so on.
 pub fn dev_file(mesh: &Mesh, name: &str) -> PathBuf {
     mesh.info().ca.parent().unwrap().join(name)
