@@ -371,6 +371,47 @@ fn the_cluster_partition_takes_no_revision_and_stays_out_of_the_digest() {
 }
 
 #[test]
+fn a_directory_made_anew_is_not_corrupt_and_nothing_else_is_forgotten() {
+    let mut world = World::new();
+    let alarm = |node, kind| cluster::Command::RaiseAlarm {
+        stamp: Default::default(),
+        node,
+        kind,
+        detail: "a test".into(),
+    };
+    let describe = |directory, boots| cluster::Command::DescribeNode {
+        stamp: Default::default(),
+        cluster: meshkit_statemachine::ClusterId::new("c1").unwrap(),
+        node: NodeId(2),
+        facts: cluster::NodeFacts {
+            api: "https://n2:1".into(),
+            raft: "n2:2".into(),
+            version: "1".into(),
+            feature_level: 1,
+            incarnation: cluster::Incarnation {
+                directory,
+                boots,
+                ..Default::default()
+            },
+        },
+    };
+    world.apply(&Entry::Cluster(describe(7, 1)));
+    for node in [NodeId(1), NodeId(2)] {
+        for kind in cluster::AlarmKind::ALL {
+            world.apply(&Entry::Cluster(alarm(node, kind)));
+        }
+    }
+    // Started again on the same rows: still what it was.
+    world.apply(&Entry::Cluster(describe(7, 2)));
+    assert!(world.state.cluster.has_alarm(NodeId(2), cluster::AlarmKind::Corrupt));
+    world.apply(&Entry::Cluster(describe(8, 1)));
+    assert!(!world.state.cluster.has_alarm(NodeId(2), cluster::AlarmKind::Corrupt));
+    assert_eq!(world.state.cluster.alarms().count(), 5);
+    // The row is gone too, and the chain knows why.
+    assert_eq!(world.reload().cluster.alarms().count(), 5);
+}
+
+#[test]
 fn reasons_and_tickets_have_limits() {
     let mut world = World::new();
     let mut proposal = world.proposal(register(1));
