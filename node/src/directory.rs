@@ -7,6 +7,8 @@
 //! <data_dir>/state/     the state store
 //! ```
 
+mod filling;
+
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -17,6 +19,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use statemachine::cluster::Incarnation;
 
+pub use self::filling::Filling;
 use crate::certs::files::{self, Secrecy};
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
@@ -46,12 +49,13 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// The life of the directory, as the cluster knows it.
-    pub fn incarnation(&self) -> Incarnation {
+    /// The life of the directory, as the cluster knows it. `life` is drawn at random, once for each process.
+    pub fn incarnation(&self, life: u64) -> Incarnation {
         Incarnation {
             // Written by this program as 32 hexadecimal digits; anything else stands for a directory that nobody knows.
             directory: u128::from_str_radix(&self.directory, 16).unwrap_or_default(),
             boots: self.boots,
+            life,
         }
     }
 }
@@ -126,6 +130,18 @@ impl DataDirectory {
             marker,
             _lock: lock,
         })
+    }
+
+    /// Takes a directory into use that is a node's already.
+    ///
+    /// # Errors
+    /// As [`DataDirectory::open`]; exit 3 also where it is nobody's.
+    pub fn open_existing(config: &Config) -> Result<Self, Failure> {
+        let path = &config.node.data_dir;
+        if !marker_path(path).exists() {
+            return Err(refused(path, "holds no node's data"));
+        }
+        Self::open(config)
     }
 
     /// Whose it is.
@@ -226,6 +242,10 @@ fn check_owner(path: &Path, found: &Marker, config: &Config) -> Result<(), Failu
 }
 
 fn refuse_stores_without_marker(path: &Path) -> Result<(), Failure> {
+    if filling::is_unfinished(path) {
+        let why = "holds a restore that was not finished: run `meshkit-node restore` again, or empty it";
+        return Err(refused(path, why));
+    }
     for store in ["log", "state"] {
         if path.join(store).exists() {
             return Err(Failure::new(
