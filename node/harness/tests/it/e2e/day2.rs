@@ -304,6 +304,33 @@ fn a_bundle_holds_what_helps_and_no_secret() {
         let found = leaks(&texts, &secrets);
         assert!(found.contains(&format!("{name} in planted")), "{name} is not found");
     }
+    without_a_quorum(&mut mesh, &secrets);
+}
+
+/// The last node that is left still tells of itself, over REST too.
+fn without_a_quorum(mesh: &mut Mesh, secrets: &BTreeMap<String, String>) {
+    let mut left = mesh.ids();
+    left.retain(|node| mesh.is_running(*node).unwrap());
+    mesh.kill(left.remove(0)).unwrap();
+    let out = mesh.scratch().join("last.tar.gz");
+    let arguments = ["support", "bundle", "--out", out.to_str().unwrap(), "-o", "json"];
+    let said = mesh.mesh(arguments).ok().unwrap();
+    let said: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!((&said["nodesAsked"], &said["nodesAnswered"]), (&json!(3), &json!(1)));
+    let texts = texts(&out);
+    whole(mesh, left[0], &texts);
+    assert!(texts["audit.json"].contains("peers.cordon"));
+    assert_eq!(leaks(&texts, secrets), [""; 0]);
+    let report = caller(mesh, left[0], Wire::H1, "admin")
+        .get("/meshkit/node/report")
+        .ok();
+    assert_eq!(report.json["node"], left[0]);
+    let sections = report.json["sections"].as_array().unwrap();
+    assert!(
+        sections
+            .iter()
+            .any(|section| section["name"] == "log.txt" && section["truncated"] == false)
+    );
 }
 
 /// Everything of a node is there, and says what it should.
