@@ -138,6 +138,16 @@ impl Fake {
             "meshkit.v1.OperationService" => OperationServiceServer::new(self).call(request).await,
             "meshkit.v1.AuditService" => AuditServiceServer::new(self).call(request).await,
             "meshkit.v1.ClusterService" => ClusterServiceServer::new(self).call(request).await,
+            "meshkit.v1.ClusterDescriptorService" => {
+                v1::cluster_descriptor_service_server::ClusterDescriptorServiceServer::new(self)
+                    .call(request)
+                    .await
+            }
+            "meshkit.v1.ConfigService" => {
+                v1::config_service_server::ConfigServiceServer::new(self)
+                    .call(request)
+                    .await
+            }
             "meshkit.v1.NodeService" => {
                 v1::node_service_server::NodeServiceServer::new(self)
                     .call(request)
