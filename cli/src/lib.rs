@@ -11,6 +11,7 @@
 mod app;
 mod args;
 mod bundle;
+mod change;
 mod commands;
 mod failure;
 mod labels;

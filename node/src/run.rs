@@ -352,7 +352,10 @@ impl Facts {
     /// What was measured and the mark that it is below, where the disk is nearly full.
     fn no_space(&self) -> Option<(String, String)> {
         let disk = self.handle.health().disk().filter(|disk| disk.short)?;
-        Some((format!("{} bytes free", disk.free_bytes), format!("{} bytes", disk.mark_bytes)))
+        Some((
+            format!("{} bytes free", disk.free_bytes),
+            format!("{} bytes", disk.mark_bytes),
+        ))
     }
 }
 

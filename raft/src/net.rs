@@ -5,6 +5,10 @@
 //! append stream, one for heartbeats, votes and read indexes, one for snapshots. A connection
 //! begins with a hello, in which the two sides name mesh, cluster and nodes; who dialled must be
 //! a node of this very cluster by its certificate, and the one it claims to be, and not removed.
+//! Both sides tell the life of their data directory, and an old copy is spoken to by nobody.
+//!
+//! Raft has members take appends and votes of nodes that they do not know to be members: their
+//! own membership may be behind. Such a node may ask for nothing else, but to be taken in.
 
 pub(crate) mod append;
 pub(crate) mod client;
@@ -13,6 +17,8 @@ pub(crate) mod frame;
 #[cfg(test)]
 mod golden;
 pub(crate) mod identity;
+pub(crate) mod join;
+pub(crate) mod life;
 pub(crate) mod link;
 pub(crate) mod message;
 pub(crate) mod pool;
@@ -25,6 +31,7 @@ pub(crate) mod transfer;
 use std::time::Duration;
 
 pub use identity::{Identity, RefusalCode, RefusalCounters};
+pub use join::{JoinError, JoinRefusal, JoinRequest};
 
 /// Limits and deadlines of the transport.
 #[derive(Clone, Debug)]

@@ -196,6 +196,7 @@ async fn start_seeded(boot: Boot) -> Result<Handle, Fatal> {
         recovery: recovery.clone(),
         campaign,
         lease: config.election_timeout_max,
+        started: Instant::now(),
     });
     let parts = Parts {
         identity,

@@ -16,12 +16,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
+use statemachine::NodeId;
+use statemachine::cluster::Incarnation;
 use tokio::time::{Instant, sleep};
 
 use crate::blocking::Threads;
 use crate::checksum::seal;
 use crate::engine::{Batch, Durability, Engine, EngineError, Table};
 use crate::fatal::FatalLatch;
+use crate::net::life::OwnLife;
 use crate::node::Raft;
 use crate::reads::Reads;
 use crate::state::publish::Publisher;
@@ -43,6 +46,8 @@ pub(crate) struct Recovery {
     threads: Threads,
     fatal: FatalLatch,
     recovering: AtomicBool,
+    own: NodeId,
+    life: Arc<OwnLife>,
     /// Leases granted before this process began are over from here on.
     leases_over: Instant,
 }
@@ -54,6 +59,7 @@ impl Recovery {
         threads: Threads,
         fatal: FatalLatch,
         lease: Duration,
+        (own, incarnation): (NodeId, Incarnation),
     ) -> Result<Self, EngineError> {
         let recovering = log.get(Table::LogMeta, KEY)?.is_some();
         let leases_over = Instant::now() + lease;
@@ -62,12 +68,26 @@ impl Recovery {
             threads,
             fatal,
             recovering: AtomicBool::new(recovering),
+            own,
+            life: Arc::new(OwnLife::new(incarnation, recovering)),
             leases_over,
         })
     }
 
     pub(crate) fn is_recovering(&self) -> bool {
         self.recovering.load(Ordering::Acquire)
+    }
+
+    /// What this node tells others of its data directory.
+    pub(crate) fn life(&self) -> &Arc<OwnLife> {
+        &self.life
+    }
+
+    /// Whether the cluster knows of this life, so that it is not taken for an old copy after the next start.
+    fn is_known(&self, publisher: &Publisher) -> bool {
+        let view = publisher.view();
+        let facts = view.state().cluster.node(self.own);
+        facts.is_none_or(|facts| facts.incarnation.followed_by(self.life.incarnation(), false).is_ok())
     }
 
     /// What keeps this node from answering a request for its vote as Raft would; then it does not
@@ -138,10 +158,12 @@ impl Recovery {
                 {
                     return;
                 }
-                if self.finish().await.is_err() {
-                    return;
+                if self.is_known(&publisher) {
+                    if self.finish().await.is_err() {
+                        return;
+                    }
+                    tracing::info!(index, "this node has recovered, and votes");
                 }
-                tracing::info!(index, "this node has recovered, and votes");
             }
             sleep(PAUSE).await;
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use statemachine::{Entry, ClusterId, MeshId, NodeId};
+use statemachine::{ClusterId, Entry, MeshId, NodeId};
 use tokio::sync::mpsc;
 
 use crate::engine::memory::Disk;

@@ -8,7 +8,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Instant as _, RaftMetrics, ServerState};
 use statemachine::NodeId;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::campaign::Campaign;
 use crate::error::{Fatal, FatalKind, Leader};
@@ -27,6 +27,9 @@ const PERIOD_MIN: Duration = Duration::from_millis(20);
 /// ...and at least this often, for times since last contact.
 const PERIOD_MAX: Duration = Duration::from_millis(500);
 
+/// For how long a node looks for one that does not say it was removed.
+const REMOVED_AFTER: Duration = Duration::from_secs(10);
+
 /// What is watched.
 pub(crate) struct Watched {
     pub own: NodeId,
@@ -40,6 +43,7 @@ pub(crate) struct Watched {
     pub campaign: Campaign,
     /// A voter that did not answer the leader for longer is not counted as reachable.
     pub lease: Duration,
+    pub started: Instant,
 }
 
 impl Watched {
@@ -77,6 +81,12 @@ impl Watched {
         }
     }
 
+    /// Whether a node that was removed will not find a majority of those that it knew: they are gone as well, and nobody
+    /// who is left has welcomed it for a while.
+    fn nobody_left(&self, removed: usize) -> bool {
+        removed > 0 && !self.refused_by.was_welcomed() && self.started.elapsed() > REMOVED_AFTER
+    }
+
     /// Notes a reason to stop, if there is one.
     fn judge(&self, status: &Status, refused_by: &BTreeMap<u64, RefusalCode>) {
         if self.machine.publisher().view().state().cluster.is_removed(self.own) {
@@ -87,7 +97,7 @@ impl Watched {
         let by = |code| refused_by.values().filter(|found| **found == code).count();
         let is_majority = |count: usize| count > 0 && count >= status.quorum.needed.max(1);
         let removed = by(RefusalCode::Removed);
-        if is_majority(removed) {
+        if is_majority(removed) || self.nobody_left(removed) {
             let detail = format!("{removed} nodes say that this one was removed from the cluster");
             self.fatal.set(Fatal::new(FatalKind::Removed, detail));
         }

@@ -15,6 +15,7 @@ pub mod config;
 pub mod cursor;
 pub mod error;
 pub mod headers;
+pub mod join_token;
 pub mod metrics;
 pub mod openapi;
 pub mod ports;

@@ -1,5 +1,7 @@
 //! A running mesh: `meshkit-node dev` in a directory of its own.
 
+mod grow;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};

@@ -14,6 +14,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use raft::env::{PeerIdentity, Purpose};
+use statemachine::audit::fingerprint;
 
 use super::expiry::{self, Expiries, Expiry};
 use super::signer::NodeKey;
@@ -49,6 +50,8 @@ pub(super) struct Loaded {
     nodes: Arc<NodeVerifier>,
     /// When the node's certificate ends, and those of the authorities.
     expiries: Vec<Expiry>,
+    /// The fingerprints of the authorities.
+    authorities: Vec<String>,
 }
 
 impl std::fmt::Debug for Certificates {
@@ -136,6 +139,11 @@ impl Certificates {
         self.current.load().expiries.clone()
     }
 
+    /// The SHA-256 fingerprints of the authorities that are trusted, in hexadecimal digits.
+    pub fn authorities(&self) -> Vec<String> {
+        self.current.load().authorities.clone()
+    }
+
     /// Has the ends of all certificates shown as `meshkit_certificate_expiry_seconds`.
     pub fn register(&self, registry: &mut prometheus_client::registry::Registry) {
         self.expiries.register(registry);
@@ -151,6 +159,7 @@ impl Loaded {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let authorities = certificates(&tls.ca_file)?;
         let mut expiries = expiry::of_authorities(&authorities).map_err(|why| file(&tls.ca_file, why))?;
+        let fingerprints = authorities.iter().map(|der| fingerprint(der).to_string()).collect();
         let roots = Arc::new(roots(authorities, &tls.ca_file)?);
         let chain = certificates(&tls.cert_file)?;
         expiries.push(check_own(&chain, own, &tls.cert_file)?);
@@ -177,6 +186,7 @@ impl Loaded {
             dial_api: Arc::new(client(&provider, &verifier, chain.clone(), key()?, Purpose::Api, tls)?),
             dial_raft: Arc::new(client(&provider, &verifier, chain, key()?, Purpose::Raft, tls)?),
             expiries,
+            authorities: fingerprints,
         })
     }
 

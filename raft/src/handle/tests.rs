@@ -66,7 +66,7 @@ async fn leader(nodes: &[Handle]) -> Handle {
 }
 
 async fn remove(from: &Handle, node: NodeId, actor: &str) -> Result<(), Error> {
-    from.remove_node(node, actor.into(), "old".into(), soon()).await
+    from.remove_node(node, actor.into(), "old".into(), false, soon()).await
 }
 
 /// How long the cluster's own audit chain is, and who was removed, as everybody sees it.
@@ -123,7 +123,7 @@ async fn a_removal_that_got_halfway_is_finished_by_whoever_leads() {
     let gone = nodes.iter().map(Handle::node).rfind(|n| *n != first.node()).unwrap();
     let before = first.view().state().cluster.audit_head().1;
     // Out of the membership; then whoever asked gave up, and the leader went.
-    let change = super::ChangeMembers::RemoveVoters(BTreeSet::from([gone.0]));
+    let change = openraft::ChangeMembers::RemoveVoters(BTreeSet::from([gone.0]));
     first.node.raft.change_membership(change, false).await.unwrap();
     let at = nodes.iter().position(|node| node.node() == gone).unwrap();
     let removed = nodes.remove(at);

@@ -8,13 +8,16 @@ use bytes::Bytes;
 use openraft::EntryPayload;
 use openraft::entry::RaftEntry;
 use statemachine::Hash;
+use statemachine::cluster::Incarnation;
 use statemachine::codec::{self, Format};
 
 use crate::checkup::Vitals;
 use crate::log::row::LogEntry;
 use crate::net::frame::Frame;
 use crate::net::identity::RefusalCode;
-use crate::net::message::{AppendOutcome, Lane, Message, PROTOCOL, TransferOutcome};
+use crate::net::join::JoinRefusal;
+use crate::net::life::Life;
+use crate::net::message::{AppendOutcome, Lane, Message, PROTOCOL, Secret, TransferOutcome};
 use crate::state::rows::Current;
 use crate::state::snapshot::{ChunkRow, encode_chunk};
 use crate::types::{Command, LogIdRow, MembershipRow, StoredMembershipRow, VoteRow, log_id};
@@ -93,18 +96,33 @@ fn messages() -> Vec<Message> {
             short: true,
             corrupt: Some("row 1".into()),
         }),
+        Message::Join {
+            secret: Secret(vec![1, 2]),
+            endpoint: endpoint(),
+        },
+        Message::Joined {
+            members: vec![(1, endpoint())],
+        },
+        Message::JoinElsewhere { leader: None },
+        Message::JoinRefused {
+            refusal: JoinRefusal::TokenUsed,
+            detail: "used".into(),
+        },
     ]
+}
+
+fn endpoint() -> crate::Endpoint {
+    crate::Endpoint {
+        raft: "a:1".into(),
+        api: "a:2".into(),
+    }
 }
 
 fn current() -> Current {
     let id = LogIdRow { term: 3, index: 300 };
-    let endpoint = crate::Endpoint {
-        raft: "a:1".into(),
-        api: "a:2".into(),
-    };
     let membership = MembershipRow {
         configs: vec![vec![1]],
-        nodes: vec![(1, endpoint)],
+        nodes: vec![(1, endpoint())],
     };
     Current {
         generation: 2,
@@ -137,6 +155,15 @@ fn version_1() {
         parts: vec![Bytes::from_static(b"part")],
     };
     writeln!(text, "frame {}", hex(&frame.encode().concat())).unwrap();
+    let life = Life {
+        incarnation: Incarnation {
+            directory: 7,
+            boots: 3,
+            life: 300,
+        },
+        new: true,
+    };
+    writeln!(text, "life {}", hex(&life.to_parts().concat())).unwrap();
     writeln!(text, "current {}", hex(&current().encode())).unwrap();
     let row = ChunkRow {
         table: 1,

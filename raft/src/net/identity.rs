@@ -55,11 +55,15 @@ pub enum RefusalCode {
     TooMany,
     /// Its certificate has run out.
     Expired,
+    /// Its data directory is an old copy, or another one, and not what the cluster knows of this node.
+    StaleDirectory,
+    /// This node has no data yet, and its join token does not name the other one.
+    NotPinned,
 }
 
 impl RefusalCode {
     /// Every code.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::NoCertificate,
         Self::NotANode,
         Self::ForeignMesh,
@@ -70,6 +74,8 @@ impl RefusalCode {
         Self::Protocol,
         Self::TooMany,
         Self::Expired,
+        Self::StaleDirectory,
+        Self::NotPinned,
     ];
 
     /// As it appears in logs and metrics.
@@ -85,6 +91,8 @@ impl RefusalCode {
             Self::Protocol => "protocol",
             Self::TooMany => "too_many",
             Self::Expired => "expired",
+            Self::StaleDirectory => "stale_directory",
+            Self::NotPinned => "not_pinned",
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::handle::Endpoint;
 use crate::net::conn::Conn;
 use crate::net::frame::{self, Frame, HELLO_BYTES_MAX};
 use crate::net::identity::{Identity, RefusalCode, node_of, still_good};
+use crate::net::life::{Life, Lives};
 use crate::net::message::{Lane, Message, PROTOCOL};
 use crate::net::pool::RefusedBy;
 use crate::net::{Limits, NetError};
@@ -31,6 +32,7 @@ pub(crate) struct Dialer {
     pub clock: Arc<dyn Clock>,
     pub limits: Limits,
     pub refused_by: RefusedBy,
+    pub lives: Lives,
 }
 
 #[derive(Clone)]
@@ -202,20 +204,31 @@ impl Dialer {
             lane,
         };
         let lost = |e: std::io::Error| NetError::Lost(e.to_string());
-        frame::write(stream, &Frame::new(0, hello)).await.map_err(lost)?;
+        let hello = Frame {
+            id: 0,
+            message: hello,
+            parts: self.lives.own.told().to_parts(),
+        };
+        frame::write(stream, &hello).await.map_err(lost)?;
         stream.flush().await.map_err(lost)?;
         let answer = frame::read(stream, HELLO_BYTES_MAX).await.map_err(lost)?;
+        let parts = answer.as_ref().map(|frame| frame.parts.clone()).unwrap_or_default();
         match answer.map(|frame| frame.message) {
             Some(Message::Welcome { protocol: PROTOCOL }) => {
                 self.refused_by.forgive(to);
-                Ok(())
+                let life = Life::of_parts(&parts);
+                let verdict = life.and_then(|life| self.lives.judge(statemachine::NodeId(to), &life));
+                verdict.map_err(|(code, detail)| {
+                    tracing::warn!(node = to, %code, detail, "this node does not speak with another");
+                    NetError::Unreachable(format!("it is not spoken to ({code}): {detail}"))
+                })
             }
             Some(Message::Welcome { protocol }) => Err(NetError::Protocol(format!(
                 "version {protocol} is not known to this release"
             ))),
             Some(Message::Refused { code, detail }) => {
-                if code == RefusalCode::Removed {
-                    self.refused_by.note(to);
+                if matches!(code, RefusalCode::Removed | RefusalCode::StaleDirectory) {
+                    self.refused_by.note(to, code);
                 }
                 tracing::warn!(node = to, %code, detail, "another node refuses this one");
                 Err(NetError::Refused { code, detail })

@@ -2,33 +2,49 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::handle::Endpoint;
+use crate::net::identity::RefusalCode;
 use crate::net::link::{Dialer, Link};
 use crate::net::message::Lane;
 
-/// The nodes that say this one was removed from the cluster.
+/// The nodes that will have nothing to do with this one, and why: it was removed, or its data is an old copy.
 #[derive(Clone)]
-pub(crate) struct RefusedBy(Arc<watch::Sender<BTreeSet<u64>>>);
+pub(crate) struct RefusedBy {
+    nodes: Arc<watch::Sender<BTreeMap<u64, RefusalCode>>>,
+    welcomed: Arc<AtomicBool>,
+}
 
 impl RefusedBy {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(BTreeSet::new())))
+        Self {
+            nodes: Arc::new(watch::Sender::new(BTreeMap::new())),
+            welcomed: Arc::default(),
+        }
     }
 
-    pub(crate) fn note(&self, node: u64) {
-        self.0.send_if_modified(|nodes| nodes.insert(node));
+    pub(crate) fn note(&self, node: u64, code: RefusalCode) {
+        self.nodes
+            .send_if_modified(|nodes| nodes.insert(node, code) != Some(code));
     }
 
+    /// Whether any node has had to do with this process.
+    pub(crate) fn was_welcomed(&self) -> bool {
+        self.welcomed.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a node has to do with this one.
     pub(crate) fn forgive(&self, node: u64) {
-        self.0.send_if_modified(|nodes| nodes.remove(&node));
+        self.welcomed.store(true, Ordering::Relaxed);
+        self.nodes.send_if_modified(|nodes| nodes.remove(&node).is_some());
     }
 
-    pub(crate) fn watch(&self) -> watch::Receiver<BTreeSet<u64>> {
-        self.0.subscribe()
+    pub(crate) fn watch(&self) -> watch::Receiver<BTreeMap<u64, RefusalCode>> {
+        self.nodes.subscribe()
     }
 }
 

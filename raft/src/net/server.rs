@@ -7,8 +7,8 @@ use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::{TransferLeaderError, TransferLeaderRequest, VoteRequest};
 use openraft::storage::Snapshot;
-use statemachine::{NodeId, Revision};
 use statemachine::codec::{self, Format};
+use statemachine::{NodeId, Revision};
 use tokio::io::{AsyncWriteExt, BufReader, WriteHalf};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
@@ -180,7 +180,10 @@ impl Server {
         if !self.pins.allows(node) && !self.is_initialized() {
             return Err((
                 RefusalCode::NotPinned,
-                format!("node {} has no data yet, and its token does not name node {node}", self.own.node),
+                format!(
+                    "node {} has no data yet, and its token does not name node {node}",
+                    self.own.node
+                ),
             ));
         }
         Ok((node, lane))
@@ -311,7 +314,10 @@ impl Server {
     /// Lets the requests of a connection that is about to be closed be answered.
     async fn finish(&self, in_flight: &Semaphore) {
         let all = u32::try_from(self.limits.requests_in_flight).unwrap_or(u32::MAX);
-        timeout(self.limits.request_timeout, in_flight.acquire_many(all)).await.map(drop).ok();
+        timeout(self.limits.request_timeout, in_flight.acquire_many(all))
+            .await
+            .map(drop)
+            .ok();
         // Give the writer a moment to send the answers.
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
@@ -372,9 +378,7 @@ impl Server {
                     .map_err(|e| e.to_string())
             }
             Message::Propose { patience_ms } => self.propose(patience_ms, parts).await,
-            Message::Join { secret, endpoint } => {
-                join::admit(&self.raft, &self.proposer, node, secret, endpoint).await
-            }
+            Message::Join { secret, endpoint } => join::admit(&self.raft, &self.proposer, node, secret, endpoint).await,
             Message::Checkup { revision } => {
                 let vitals = self.examiner.examine(Revision(revision)).await;
                 Ok(Message::CheckedUp(vitals))

@@ -199,11 +199,11 @@ async fn a_node_is_added_promoted_and_removed_for_good() {
     let leader = world.leader().await;
     let gone = world.followers(&leader)[0].node();
     leader
-        .remove_node(gone, "alice".into(), "old".into(), soon())
+        .remove_node(gone, "alice".into(), "old".into(), false, soon())
         .await
         .unwrap();
     leader
-        .remove_node(gone, "alice".into(), "old".into(), soon())
+        .remove_node(gone, "alice".into(), "old".into(), false, soon())
         .await
         .unwrap();
     let removed = world.nodes[&gone.0].clone();

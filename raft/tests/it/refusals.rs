@@ -77,6 +77,8 @@ async fn a_node_with_anothers_certificate_is_refused() {
         dial: world.network.dialer(Some(&liar)),
         listen: world.network.listen(&endpoint(3).raft, &identity(3).uri_of(NodeId(3))),
         seed: 3,
+        incarnation: Default::default(),
+        pinned: None,
     };
     let three = meshkit_raft::start(boot).await.unwrap();
     let leader = world.leader().await;
@@ -99,7 +101,7 @@ async fn a_removed_node_is_refused_by_everyone() {
     let leader = world.leader().await;
     let gone = world.followers(&leader)[0].node();
     leader
-        .remove_node(gone, "alice".into(), String::new(), crate::world::soon())
+        .remove_node(gone, "alice".into(), String::new(), false, crate::world::soon())
         .await
         .unwrap();
     let removed = world.nodes[&gone.0].clone();
@@ -126,6 +128,8 @@ async fn learner(world: &mut World) -> Handle {
         dial: world.network.dialer(Some(&uri)),
         listen: world.network.listen(&endpoint(2).raft, &uri),
         seed: 2,
+        incarnation: Default::default(),
+        pinned: None,
     };
     let two = meshkit_raft::start(boot).await.unwrap();
     let leader = world.leader().await;

@@ -207,7 +207,7 @@ async fn a_removed_node_is_heard_by_nobody_any_more() {
     // One connection from before, one from after.
     let open = world.speak(gone, at, Lane::Control);
     open.ask(Message::ReadIndex, Vec::new()).await.unwrap();
-    let removed = leader.remove_node(statemachine::NodeId(gone), "alice".into(), "old".into(), soon());
+    let removed = leader.remove_node(statemachine::NodeId(gone), "alice".into(), "old".into(), false, soon());
     removed.await.unwrap();
     until("the removal is applied", || {
         let view = leader.view();

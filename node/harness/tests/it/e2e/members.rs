@@ -102,12 +102,18 @@ fn knock(mesh: &Mesh, at: u64, identity: Option<&(Vec<u8>, Vec<u8>)>, from: u64,
         .await
         .unwrap_or_else(|_| panic!("node {at} neither answered nor closed the connection"))
     });
-    match answer.map(|body| codec::decode::<Message>(Format::Wire, &body[12..]).unwrap()) {
+    match answer.map(|body| codec::decode::<Message>(Format::Wire, message_of(&body)).unwrap()) {
         Ok(Message::Welcome { .. }) => Came::In,
         Ok(Message::Refused { code, detail }) => Came::Told(code, detail),
         Ok(other) => panic!("an answer to a hello: {other:?}"),
         Err(why) => Came::Out(why),
     }
+}
+
+/// The message of a frame; parts may follow it.
+fn message_of(body: &[u8]) -> &[u8] {
+    let length = u32::from_be_bytes(body[8..12].try_into().unwrap());
+    &body[12..12 + usize::try_from(length).unwrap()]
 }
 
 /// The certificate and key that `dev` made for a node.
@@ -223,8 +229,7 @@ fn leadership_is_handed_over(mesh: &Mesh) {
         register(mesh, &id);
     }
     let at = admin(mesh);
-    at.call("TransferLeadership", json!({ "to": 77 }))
-        .refused("membership_refused");
+    at.call("TransferLeadership", json!({ "to": 77 })).refused("not_found");
     at.call("TransferLeadership", json!({ "to": leader(mesh) })).ok();
 }
 
@@ -236,7 +241,7 @@ fn a_removed_node_stays_out(mesh: &mut Mesh) {
     }
     admin(mesh)
         .call("RemoveMember", json!({ "id": 77 }))
-        .refused("membership_refused");
+        .refused("not_found");
     let removed = admin(mesh)
         .call(
             "RemoveMember",
@@ -279,7 +284,7 @@ fn a_removed_node_stays_out(mesh: &mut Mesh) {
         mesh.mesh_at(node, ["audit", "verify"]).unwrap().ok().unwrap();
     }
     let refused = admin(mesh).call("RemoveMember", json!({ "id": 3 }));
-    assert!(refused.is_ok() || refused.code() == "membership_refused", "{refused:?}");
+    assert!(refused.is_ok(), "{refused:?}");
     let changed = audit(mesh)
         .into_iter()
         .filter(|record| record.target == format!("peer/{id}"))
