@@ -4,7 +4,7 @@ use meshkit_statemachine::{
     self as sm, ClusterId, Epoch, Event, Outcome, Rejection, RestoreMesh, Revision, TimelineId,
     backup::{Check, Checked, Decoder, Encoder, End, Header, Part, Row, TABLES, index_rows},
     record::{ClusterPhase, Kind},
-    rows::Table,
+    rows::{Table, history_key},
 };
 
 use crate::world::{World, peer_id, register};
@@ -20,7 +20,7 @@ fn world() -> World {
 }
 
 /// A backup of a world, a few rows to a part.
-fn save(world: &World) -> Vec<u8> {
+pub fn save(world: &World) -> Vec<u8> {
     let header = Header::of(&world.state, ClusterId::new("c1").unwrap(), 5).unwrap();
     let (mut encoder, mut bytes) = Encoder::begin(header);
     for table in TABLES {
@@ -29,6 +29,7 @@ fn save(world: &World) -> Vec<u8> {
             .get(&table)
             .into_iter()
             .flatten()
+            .filter(|(key, _)| table == Table::Records || **key >= history_key(world.state.mesh.floor()).to_vec())
             .map(|(key, value)| Row::new(table, key.clone(), value.clone()).unwrap())
             .collect();
         for rows in rows.chunks(3) {
@@ -53,7 +54,7 @@ fn parts(bytes: &[u8], piece: usize) -> Result<(Vec<Part>, End), String> {
     Ok((parts, end))
 }
 
-fn check(bytes: &[u8]) -> Result<Checked, String> {
+pub fn check(bytes: &[u8]) -> Result<Checked, String> {
     let (parts, end) = parts(bytes, 4096)?;
     let mut check = Check::new();
     for part in &parts {

@@ -2,14 +2,15 @@
 
 use meshkit_statemachine::{
     AdvanceDrain, Answer, ApplyCluster, CancelOperation, ClusterId, Command, CordonPeer, DemoteCluster, DeregisterPeer,
-    DrainPeer, Entry, Hash, LoadError, Loader, Outcome, PatchPeer, PromoteCluster, Proposal, Record, Recorded,
-    Replicated, ReplicationRefused, Revision, RollbackConfig, SetConfig, State, UncordonPeer, UndrainPeer, Unit, audit,
-    dry_run,
+    DrainPeer, Entry, Hash, LoadError, Loader, NodeId, Outcome, PatchPeer, PromoteCluster, Proposal, Record,
+    RecordBackup, Recorded, RecoverMesh, Replicated, ReplicationRefused, RestoreMesh, Revision, RollbackConfig,
+    SetConfig, State, TimelineId, UncordonPeer, UndrainPeer, Unit, audit, dry_run,
     record::{ClusterPhase, ClusterSpec, Fencing},
     rows::Table,
 };
 use proptest::prelude::*;
 
+use crate::backup;
 use crate::world::{World, key, peer_id, register};
 
 #[derive(Debug, Clone)]
@@ -36,6 +37,10 @@ enum Step {
     Checkpoint(u8),
     /// Lets go of what is before the n-th last revision.
     Compact(u8),
+    /// Goes on in another cluster, or in the same, on a timeline of its own.
+    Restore(u8),
+    Recover,
+    NoteBackup,
     Wait(u32),
 }
 
@@ -74,6 +79,9 @@ fn history_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => (0_u8..12).prop_map(Step::Checkpoint),
         2 => (0_u8..12).prop_map(Step::Compact),
+        1 => (1_u8..9).prop_map(Step::Restore),
+        1 => Just(Step::Recover),
+        1 => Just(Step::NoteBackup),
         1 => (900_000_u32..2_000_000).prop_map(Step::Wait),
     ]
 }
@@ -106,6 +114,11 @@ fn cluster_id(n: u8) -> ClusterId {
 fn back(world: &World, n: u8) -> Revision {
     let head = world.state.mesh.position().revision;
     Revision(head.0.saturating_sub(u64::from(n)).max(1))
+}
+
+/// One that no earlier step has begun.
+fn next_timeline(world: &World) -> TimelineId {
+    TimelineId(1000 + u128::from(world.state.mesh.position().revision.0))
 }
 
 fn describe(n: u8, high: bool, state: Option<ClusterPhase>) -> Command {
@@ -198,6 +211,23 @@ fn command(step: &Step, world: &World) -> Option<Command> {
         Step::Rollback(n) => rollback(world, back(world, *n)),
         Step::Checkpoint(n) => world.checkpoint(back(world, *n)),
         Step::Compact(n) => compact(world, back(world, *n))?,
+        Step::Restore(n) => RestoreMesh {
+            mesh: state.mesh.mesh()?.id.clone(),
+            cluster: cluster_id(*n),
+            timeline: next_timeline(world),
+        }
+        .into(),
+        Step::Recover => RecoverMesh {
+            mesh: state.mesh.mesh()?.id.clone(),
+            cluster: state.mesh.mesh()?.timeline()?.cluster.clone(),
+            timeline: next_timeline(world),
+        }
+        .into(),
+        Step::NoteBackup => RecordBackup {
+            mesh: state.mesh.mesh()?.id.clone(),
+            node: NodeId(1),
+        }
+        .into(),
         Step::Wait(_) => return None,
     })
 }
@@ -265,6 +295,21 @@ proptest! {
         prop_assert_eq!(&other.rows, &world.rows);
         let head = world.state.mesh.position().revision;
         prop_assert_eq!(other.reload().mesh.recent_at(head), world.state.mesh.recent_at(head));
+    }
+
+    #[test]
+    fn a_backup_at_any_point_is_the_state(steps in prop::collection::vec(step(), 1..60)) {
+        let (world, _) = play(&steps, |_, _, _, _| {});
+        let checked = backup::check(&backup::save(&world)).unwrap();
+        prop_assert_eq!(checked.state.mesh.digest(), world.state.mesh.digest());
+        let mesh = &world.state.mesh;
+        prop_assert_eq!(checked.contents.header.epoch, mesh.epoch());
+        prop_assert_eq!(checked.contents.first_revision, mesh.floor());
+        // Whatever the floor: it is the first revision, or follows what was signed.
+        prop_assert!(checked.contents.anchored);
+        // Where the mesh goes on from there, it goes on alike.
+        let head = mesh.position().revision;
+        prop_assert_eq!(checked.state.mesh.recent_at(head), mesh.recent_at(head));
     }
 
     #[test]
