@@ -187,32 +187,26 @@ impl Controller for Checkup {
 /// Hands leadership to a node that is fit for it, where this one is not. Answers whether this node may go on.
 async fn hand_over(node: &Node) -> bool {
     let own = node.handle.node();
-    let health = node.handle.health();
-    let (alarm, fit) = {
-        let view = node.handle.view();
-        let cluster = &view.state().cluster;
-        let alarm = if node.handle.corrupt().is_some() {
-            Some(AlarmKind::Corrupt)
-        } else if health.is_short() {
-            Some(AlarmKind::NoSpace)
-        } else {
-            unfit_to_lead(cluster, own)
-        };
-        let status = node.handle.status();
-        let others = status
-            .members
-            .iter()
-            .filter(|member| member.voter && member.node != own);
-        let fit = others.filter(|member| {
-            let answers = member.last_contact.is_some_and(|ago| ago <= ANSWER_WITHIN);
-            answers && unfit_to_lead(cluster, member.node).is_none()
-        });
-        (
-            alarm,
-            fit.max_by_key(|member| member.matched_index).map(|member| member.node),
-        )
+    let view = node.handle.view();
+    let cluster = &view.state().cluster;
+    let alarm = if node.handle.corrupt().is_some() {
+        Some(AlarmKind::Corrupt)
+    } else if node.handle.health().is_short() {
+        Some(AlarmKind::NoSpace)
+    } else {
+        unfit_to_lead(cluster, own)
     };
     let Some(alarm) = alarm else { return true };
+    let status = node.handle.status();
+    let others = status
+        .members
+        .iter()
+        .filter(|member| member.voter && member.node != own);
+    let fit = others.filter(|member| {
+        let answers = member.last_contact.is_some_and(|ago| ago <= ANSWER_WITHIN);
+        answers && unfit_to_lead(cluster, member.node).is_none()
+    });
+    let fit = fit.max_by_key(|member| member.matched_index).map(|member| member.node);
     // With nobody better, one that is merely in the way goes on: reads, purging and recovery need a leader.
     if fit.is_none() && alarm != AlarmKind::Corrupt {
         return true;

@@ -192,7 +192,7 @@ impl Table {
 
     /// Shows every entry as the row that it is stored as, with the hash of that row that is kept, until `visit` answers
     /// false or fails; answers whether all were shown.
-    pub fn recount<E>(&self, visit: &mut dyn FnMut(&[u8], &[u8], Hash) -> Result<bool, E>) -> Result<bool, E> {
+    pub fn recount<E>(&self, mut visit: impl FnMut(&[u8], &[u8], Hash) -> Result<bool, E>) -> Result<bool, E> {
         for ((principal, key), entry) in &self.entries {
             let row = IdempotencyRow {
                 principal: principal.to_string(),

@@ -117,10 +117,11 @@ impl Core {
                     })
                     .hint("free space on the node; another node will lead in the meantime"))
             }
-            Err(Pause::Divided { detail }) => {
-                Err(Error::new(Code::Unavailable, format!("mutations are refused: {detail}"))
-                    .hint("nodes hold different states, and none can be told to be right: see the runbook corrupt-node"))
-            }
+            Err(Pause::Divided { detail }) => Err(Error::new(
+                Code::Unavailable,
+                format!("mutations are refused: {detail}"),
+            )
+            .hint("nodes hold different states, and none can be told to be right: see the runbook corrupt-node")),
             Err(Pause::Stopping) => {
                 Err(Error::new(Code::Unavailable, "this node is stopping").hint("try another node"))
             }
@@ -133,7 +134,10 @@ impl Core {
     /// `unavailable`: another node will do.
     pub(crate) fn check_serves(&self) -> Result<(), Error> {
         self.facts.serves().map_err(|detail| {
-            let detail = format!("node {} does not serve, its state is damaged: {detail}", self.handle.node());
+            let detail = format!(
+                "node {} does not serve, its state is damaged: {detail}",
+                self.handle.node()
+            );
             Error::new(Code::Unavailable, detail).hint("ask another node; this one has to be wiped and built anew")
         })
     }

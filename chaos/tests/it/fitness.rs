@@ -1,6 +1,8 @@
 //! Nodes that are not well: a clock that jumps, a state that differs, a disk that fills. What runs is what ships, in
 //! simulated time.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},

@@ -23,10 +23,7 @@ pub(crate) enum Digests {
     /// Those that are known are the same, or too few are known to say.
     Same,
     /// A majority of the voters agrees, and these do not agree with it.
-    Odd {
-        nodes: Vec<(NodeId, Hash)>,
-        majority: Hash,
-    },
+    Odd { nodes: Vec<(NodeId, Hash)>, majority: Hash },
     /// They differ, and no majority of the voters agrees.
     Divided(Vec<(NodeId, Hash)>),
 }
@@ -81,7 +78,10 @@ pub(crate) fn clocks(answers: &[Answer]) -> Vec<Offset> {
     let mut voters: Vec<i64> = answers.iter().filter(|a| a.voter).map(|a| a.offset_ms).collect();
     voters.sort_unstable();
     let middle = voters.len() / 2;
-    let median = match (voters.len().checked_sub(1).and_then(|last| voters.get(last / 2)), voters.get(middle)) {
+    let median = match (
+        voters.len().checked_sub(1).and_then(|last| voters.get(last / 2)),
+        voters.get(middle),
+    ) {
         (Some(low), Some(high)) => low.midpoint(*high),
         _ => return Vec::new(),
     };
@@ -133,7 +133,10 @@ mod tests {
         // The one that asks may be the odd one.
         assert_eq!(compare(&[v(A), v(B), v(B)], 3), odd(1, A, B));
         // A learner is judged and does not count.
-        assert_eq!(compare(&[v(A), v(A), (false, Some(B)), (false, Some(A))], 3), odd(3, B, A));
+        assert_eq!(
+            compare(&[v(A), v(A), (false, Some(B)), (false, Some(A))], 3),
+            odd(3, B, A)
+        );
         assert_eq!(compare(&[v(A)], 1), Digests::Same);
         assert_eq!(compare(&[v(A), (false, Some(C))], 1), odd(2, C, A));
     }
@@ -141,9 +144,13 @@ mod tests {
     #[test]
     fn without_a_majority_nobody_is_right() {
         let v = |digest| (true, Some(digest));
-        let divided = |answers: &[(bool, Option<Hash>)], voters| matches!(compare(answers, voters), Digests::Divided(_));
+        let divided =
+            |answers: &[(bool, Option<Hash>)], voters| matches!(compare(answers, voters), Digests::Divided(_));
         assert!(divided(&[v(A), v(B), v(C)], 3));
-        assert!(divided(&[v(A), v(B), (true, None)], 3), "one is silent: two against each other");
+        assert!(
+            divided(&[v(A), v(B), (true, None)], 3),
+            "one is silent: two against each other"
+        );
         assert!(divided(&[v(A), v(A), v(B), v(B)], 4));
         assert!(divided(&[v(A), v(A), v(B)], 5), "two of five are no majority");
         assert!(!divided(&[v(A), v(A), v(A), v(B), v(B)], 5));
@@ -153,10 +160,21 @@ mod tests {
     fn a_clock_that_is_off_is_told_from_those_that_are_right() {
         let year = 365 * 86_400_000;
         // The leader is a year ahead: to it, all others are a year behind.
-        let seen = clocks(&[answer(1, true, None, 0), answer(2, true, None, -year), answer(3, true, None, 10 - year)]);
-        assert_eq!(seen.iter().map(|o| o.is_over(1_000)).collect::<Vec<_>>(), [true, false, false]);
+        let seen = clocks(&[
+            answer(1, true, None, 0),
+            answer(2, true, None, -year),
+            answer(3, true, None, 10 - year),
+        ]);
+        assert_eq!(
+            seen.iter().map(|o| o.is_over(1_000)).collect::<Vec<_>>(),
+            [true, false, false]
+        );
         // A learner's clock is judged and does not count.
-        let seen = clocks(&[answer(1, true, None, 0), answer(2, true, None, 40), answer(3, false, None, 5_000)]);
+        let seen = clocks(&[
+            answer(1, true, None, 0),
+            answer(2, true, None, 40),
+            answer(3, false, None, 5_000),
+        ]);
         assert_eq!(seen.iter().map(|o| o.offset_ms).collect::<Vec<_>>(), [-20, 20, 4_980]);
         assert_eq!(clocks(&[]), []);
     }

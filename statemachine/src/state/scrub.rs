@@ -113,7 +113,7 @@ impl MeshState {
         if !go_on
             || !self
                 .idempotency
-                .recount(&mut |key, value, hash| count.add(key, value, hash))?
+                .recount(|key, value, hash| count.add(key, value, hash))?
         {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 
 use proto::v1::DisarmAlarmRequest;
 
-use crate::{app::App, failure::Failure, output::clean, output::Format};
+use crate::{app::App, failure::Failure, output::Format, output::clean};
 
 /// Which alarm, and why.
 #[derive(Debug, clap::Args)]
