@@ -236,7 +236,7 @@ mod tests {
             directory.path().join("other"),
             std::fs::metadata(&one).unwrap().modified().unwrap(),
         );
-        std::fs::write(&other, "another fellow"[..13].as_bytes()).unwrap();
+        std::fs::write(&other, &b"another fellow"[..13]).unwrap();
         std::fs::File::open(&other).unwrap().set_modified(time).unwrap();
         std::fs::rename(&other, &one).unwrap();
         assert!(!group.settled() && group.settled());
