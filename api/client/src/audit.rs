@@ -28,6 +28,9 @@ const PAGE: u32 = 200;
 /// Checkpoints kept for comparison at most: one per 1,000 records makes this a trail of 100 million.
 const CHECKPOINTS_MAX: usize = 100_000;
 
+/// How often the trail is read anew where its oldest records go while it is read.
+const TRIES_MAX: u32 = 3;
+
 /// What was found to hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
@@ -72,6 +75,27 @@ pub async fn verify(
     ca: Option<&[u8]>,
     exported: &[AuditCheckpoint],
     mut progress: impl FnMut(u64, u64),
+) -> Result<Report> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let outcome = verify_once(client, ca, exported, &mut progress).await;
+        // Old records may be let go of meanwhile: then the trail begins elsewhere, and is read anew from there.
+        let has_moved = match &outcome {
+            Ok(report) => report.first_revision > 1 && !report.anchored,
+            Err(error) => error.code() == "compacted",
+        };
+        if !has_moved || tries == TRIES_MAX {
+            return outcome;
+        }
+    }
+}
+
+async fn verify_once(
+    client: &Client,
+    ca: Option<&[u8]>,
+    exported: &[AuditCheckpoint],
+    progress: &mut impl FnMut(u64, u64),
 ) -> Result<Report> {
     let mesh = client.get_status(Default::default()).await?.message.mesh;
     let signers = ca.map(|ca| Signers::new(ca, &mesh)).transpose()?;

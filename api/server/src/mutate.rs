@@ -199,11 +199,16 @@ impl Core {
     /// The answer that the first attempt was given, from its own revision.
     async fn replay(&self, call: &Call, of: Revision, kind: Kind, id: &str) -> Result<Answered, Error> {
         let view = self.handle.view();
-        let read = move |_: &Wanted| Ok(view.unit(of)?);
+        let read = {
+            let view = view.clone();
+            move |_: &Wanted| Ok(view.unit(of)?)
+        };
         let first = self.history.read(&call.request_id, call.deadline, read).await?;
         let Some(first) = first else {
             let detail = format!("the first attempt was answered at revision {of}, whose history is gone");
-            return Err(Error::new(Code::Compacted, detail).hint("read the record to see what it is now"));
+            return Err(Error::new(Code::Compacted, detail)
+                .with(|problem| problem.revision = view.oldest().0)
+                .hint("read the record to see what it is now"));
         };
         match &first.unit.outcome {
             Outcome::Applied { .. } => {

@@ -145,14 +145,14 @@ fn durations_and_times() {
 #[test]
 fn a_setting_is_a_number_a_text_or_null() {
     use prost_types::value::Kind;
-    let read = |json: &str| crate::json::from_slice::<crate::v1::PatchConfigRequest>(json.as_bytes());
+    let read = |json: &str| from_slice::<crate::v1::PatchConfigRequest>(json.as_bytes());
     let request = read(r#"{"settings": {"a": 7, "b": "15m", "c": null, "d": true}}"#).unwrap();
     let kind = |name: &str| request.settings[name].kind.clone().unwrap();
     assert_eq!(kind("a"), Kind::NumberValue(7.0));
     assert_eq!(kind("b"), Kind::StringValue("15m".into()));
     assert_eq!(kind("c"), Kind::NullValue(0));
     assert_eq!(kind("d"), Kind::BoolValue(true));
-    let json = crate::json::to_value(&request).unwrap();
+    let json = to_value(&request).unwrap();
     assert_eq!(json["settings"], serde_json::json!({ "a": 7.0, "b": "15m", "c": null, "d": true }));
     for bad in [r#"{"settings": {"a": [1]}}"#, r#"{"settings": {"a": {}}}"#, r#"{"settings": 1}"#] {
         let error = read(bad).unwrap_err().to_string();

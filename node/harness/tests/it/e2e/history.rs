@@ -50,7 +50,7 @@ fn history_is_let_go_of_and_what_is_kept_is_whole() {
     .unwrap();
     let leads = at(&mesh, Wire::H2);
     let once = json!({ "id": "kept", "endpoints": ["127.0.0.1:9000"], "idempotencyKey": "kept-1" });
-    leads.call("RegisterPeer", once).ok();
+    leads.call("RegisterPeer", once.clone()).ok();
     // Retries are answered for as short as may be.
     leads
         .call(
@@ -79,6 +79,9 @@ fn history_is_let_go_of_and_what_is_kept_is_whole() {
         seen.unwrap();
     }
     everything_below_is_refused(&mesh, floor_now, &first_page.json, &peers_page.json, &old_config.json);
+    // The key is remembered from when keys were remembered for longer; what it was answered with is gone.
+    let retry = at(&mesh, Wire::H2).call("RegisterPeer", once).refused("compacted");
+    assert_eq!(retry.json["revision"], floor_now);
     the_trail_still_holds(&mesh, exported, floor_now);
 
     // Gone from disk and after a restart as well; what is kept is there.
