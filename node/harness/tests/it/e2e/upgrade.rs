@@ -170,6 +170,9 @@ fn level_1_holds(mesh: &Mesh, peer: &str) {
             .refused("feature_level_too_low");
         assert!(refused.json["detail"].as_str().unwrap().contains('2'), "{refused:?}");
     }
+    let compact = ["history", "compact", "--to", "1", "--yes", "-o", "json"];
+    let refused = mesh.mesh(compact).expect_code(6).unwrap();
+    assert!(refused.stderr.contains("feature_level_too_low"), "{refused:?}");
 }
 
 /// All nodes hold the same at one revision, seen while the load holds its breath.
@@ -460,7 +463,7 @@ fn finalized_without_one(mesh: &mut Mesh, load: &Load, peer: &str) -> u64 {
     let now = upgrade(mesh);
     assert_eq!(now["featureLevel"], 2, "{now}");
     assert_eq!(kept_reason(mesh, peer), "worn belt");
-    admin(mesh).call("CompactHistory", json!({ "revision": 1 })).ok();
+    mesh.mesh(["history", "compact", "--to", "1", "--yes"]).ok().unwrap();
     // Asking again changes nothing.
     let again = mesh.mesh(["upgrade", "finalize", "--yes", "-o", "json"]).ok().unwrap();
     assert_eq!(again.json().unwrap()["featureLevel"], 2);
