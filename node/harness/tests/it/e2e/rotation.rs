@@ -180,10 +180,7 @@ impl Working {
             ..RegisterPeerRequest::default()
         };
         let written = wait(client.register_peer(request)).map(drop);
-        let read = wait(client.get_peer(proto::v1::GetPeerRequest {
-            id: id.clone(),
-            ..Default::default()
-        }));
+        let read = wait(client.get_peer(proto::v1::GetPeerRequest { id: id.clone() }));
         for failure in [written.err(), read.map(drop).err()].into_iter().flatten() {
             self.failed.lock().unwrap().push(format!("{id}: {failure}"));
         }
