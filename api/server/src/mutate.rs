@@ -78,7 +78,6 @@ mutations! {
 /// What is so hard to take back that its target has to be named again.
 const SEVERE: &[&str] = &["clusters.promote", "clusters.demote"];
 
-
 /// What a mutation is to be answered with, and where it left the mesh.
 struct Answered {
     record: Record,
@@ -346,7 +345,9 @@ impl Options {
         }
         if self.confirm.is_empty() {
             let detail = format!("this is hard to take back: `confirm` has to name `{target}`");
-            let hint = format!("look at it with a dry run first, then send `\"confirm\": \"{target}\"` (`--confirm {target}`)");
+            let hint = format!(
+                "look at it with a dry run first, then send `\"confirm\": \"{target}\"` (`--confirm {target}`)"
+            );
             return Err(Error::new(Code::ConfirmationRequired, detail).hint(hint));
         }
         Err(Error::invalid(

@@ -27,7 +27,7 @@ fn writes_the_documented_form() {
             r#"{"id":"p1","cluster":"","role":"","region":"","zone":"","endpoints":["h:1"],"#,
             r#""labels":{"app":"x","zone":"a"},"metadata":{},"weight":0,"status":"DRAINED","#,
             r#""version":9007199254740991,"etag":"","operation":"","createdRevision":0,"changedRevision":0,"#,
-            r#""createdAt":"1970-01-01T00:00:01.500Z"}"#
+            r#""createdAt":"1970-01-01T00:00:01.500Z","statusReason":""}"#
         )
     );
 }
