@@ -9,8 +9,8 @@ use api_server::ports::{Alarm, CertificateExpiry};
 use raft::engine::{Engine, EngineError, Store};
 use raft::env::Clock;
 use raft_rocksdb::RocksEngine;
-use rand::{RngCore, SeedableRng};
 use rand::rngs::StdRng;
+use rand::{RngCore, SeedableRng};
 use statemachine::{ClusterId, MeshId};
 
 use crate::certs::identity::Identity;
@@ -21,9 +21,9 @@ use crate::env::Env;
 use crate::exit::{Exit, Failure};
 use crate::join::{self, Joining};
 use crate::logs::Levels;
+use crate::report::Reporter;
 use crate::run::Node;
 use crate::tls::{Certificates, Door, TlsDial, TlsListen};
-use crate::report::Reporter;
 use crate::{metrics_listener, notify, reload, signals};
 
 /// An alarm is raised when the node's certificate ends sooner than this.

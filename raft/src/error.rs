@@ -104,7 +104,11 @@ impl Error {
             | Self::Unavailable { .. }
             | Self::DeadlineExceeded { .. }
             | Self::Overloaded { .. } => true,
-            Self::TooLarge { .. } | Self::Membership { .. } | Self::Compacted { .. } | Self::History(_) | Self::Fatal(_) => false,
+            Self::TooLarge { .. }
+            | Self::Membership { .. }
+            | Self::Compacted { .. }
+            | Self::History(_)
+            | Self::Fatal(_) => false,
         }
     }
 

@@ -13,8 +13,8 @@
 //!
 //! Start reading at [`Handle`], then [`start`].
 
-pub mod checkup;
 pub mod backup;
+pub mod checkup;
 pub mod config;
 pub mod engine;
 pub mod env;

@@ -4,7 +4,10 @@ use prost_types::Timestamp;
 use proto::v1;
 use statemachine::{
     Change, MeshState, Outcome, Record, Recorded,
-    record::{Checkpoint, Cluster, ClusterPhase, Config, DEFINITIONS, Fencing, Health, Operation, OperationKind, OperationState, Peer, PeerStatus, Phase},
+    record::{
+        Checkpoint, Cluster, ClusterPhase, Config, DEFINITIONS, Fencing, Health, Operation, OperationKind,
+        OperationState, Peer, PeerStatus, Phase,
+    },
 };
 
 /// Milliseconds since 1970 as a time.

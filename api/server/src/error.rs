@@ -409,7 +409,9 @@ impl From<raft::error::Error> for Error {
             Raft::Membership { refusal, .. } => membership::refused(refusal, text),
             Raft::Compacted { oldest } => Self::new(Code::Compacted, text)
                 .with(|problem| problem.revision = oldest.0)
-                .hint(format!("ask for revision {oldest} or a newer one; `mesh history show` tells what is kept")),
+                .hint(format!(
+                    "ask for revision {oldest} or a newer one; `mesh history show` tells what is kept"
+                )),
             Raft::History(_) => Self::internal(text),
             Raft::Fatal(fatal) => Self::new(
                 Code::Unavailable,

@@ -8,11 +8,10 @@ use proto::{
     codes::Code,
     v1::{
         audit_service_server::AuditServiceServer, auth_service_server::AuthServiceServer,
-        backup_service_server::BackupServiceServer,
-        cluster_descriptor_service_server::ClusterDescriptorServiceServer,
+        backup_service_server::BackupServiceServer, cluster_descriptor_service_server::ClusterDescriptorServiceServer,
         cluster_service_server::ClusterServiceServer, config_service_server::ConfigServiceServer,
-        node_service_server::NodeServiceServer,
-        operation_service_server::OperationServiceServer, peer_service_server::PeerServiceServer,
+        node_service_server::NodeServiceServer, operation_service_server::OperationServiceServer,
+        peer_service_server::PeerServiceServer,
     },
 };
 use tonic::{Status, body::Body, server::NamedService};
@@ -263,7 +262,10 @@ mod tests {
             arrived.extend_from_slice(&[byte]);
             taken.extend(take_message(&mut arrived).unwrap());
         }
-        assert_eq!((taken, arrived.len()), (vec!["abc".into(), Bytes::new(), "de".into()], 0));
+        assert_eq!(
+            (taken, arrived.len()),
+            (vec!["abc".into(), Bytes::new(), "de".into()], 0)
+        );
         let mut compressed = BytesMut::from(&b"\x01\0\0\0\x01x"[..]);
         assert!(take_message(&mut compressed).is_err());
     }

@@ -39,7 +39,15 @@ impl Show for Peer {
     fn header(wide: bool) -> Vec<&'static str> {
         let mut header = vec!["id", "status", "health", "role", "region", "zone", "weight", "changed"];
         if wide {
-            header.extend(["cluster", "endpoints", "labels", "version", "revision", "operation", "reason"]);
+            header.extend([
+                "cluster",
+                "endpoints",
+                "labels",
+                "version",
+                "revision",
+                "operation",
+                "reason",
+            ]);
         }
         header
     }

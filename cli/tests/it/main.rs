@@ -1,8 +1,8 @@
 //! The command line, in process and as the built binary, against nodes that answer as they are told.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-mod backup;
 mod alarms;
+mod backup;
 mod binary;
 mod clusters;
 // The SDK's tests use the same node.

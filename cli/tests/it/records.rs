@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 use prost_types::Timestamp as ProtoTimestamp;
-use proto::v1::{Alarm, AuditRecord, LogLevel, Node, Operation, Peer, Status, audit_record, node, operation, peer, status};
+use proto::v1::{
+    Alarm, AuditRecord, LogLevel, Node, Operation, Peer, Status, audit_record, node, operation, peer, status,
+};
 
 /// "Now" in relative times.
 pub fn now() -> Timestamp {

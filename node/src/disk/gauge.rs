@@ -30,7 +30,8 @@ pub enum Reserve {
 
 impl Marks {
     fn soft(&self, total_bytes: u64) -> u64 {
-        self.soft_bytes.max((total_bytes / 100).saturating_mul(self.soft_percent))
+        self.soft_bytes
+            .max((total_bytes / 100).saturating_mul(self.soft_percent))
     }
 }
 
@@ -98,7 +99,10 @@ mod tests {
             free_bytes: 900,
             total_bytes: 100_000,
         };
-        assert!(judge(&MARKS, large, 50, false).0.short, "one percent of it is more than 400");
+        assert!(
+            judge(&MARKS, large, 50, false).0.short,
+            "one percent of it is more than 400"
+        );
         assert_eq!(at(5_000, 70, false), (false, Reserve::Make));
         let none = Marks {
             ballast_bytes: 0,

@@ -153,8 +153,15 @@ fn a_setting_is_a_number_a_text_or_null() {
     assert_eq!(kind("c"), Kind::NullValue(0));
     assert_eq!(kind("d"), Kind::BoolValue(true));
     let json = to_value(&request).unwrap();
-    assert_eq!(json["settings"], serde_json::json!({ "a": 7.0, "b": "15m", "c": null, "d": true }));
-    for bad in [r#"{"settings": {"a": [1]}}"#, r#"{"settings": {"a": {}}}"#, r#"{"settings": 1}"#] {
+    assert_eq!(
+        json["settings"],
+        serde_json::json!({ "a": 7.0, "b": "15m", "c": null, "d": true })
+    );
+    for bad in [
+        r#"{"settings": {"a": [1]}}"#,
+        r#"{"settings": {"a": {}}}"#,
+        r#"{"settings": 1}"#,
+    ] {
         let error = read(bad).unwrap_err().to_string();
         assert!(error.contains("settings"), "{error}");
     }

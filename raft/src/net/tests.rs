@@ -16,8 +16,8 @@ use statemachine::{
 use tokio::time::Instant;
 
 use crate::net::NetError;
-use crate::net::link::{Dialer, Link};
 use crate::net::life::Lives;
+use crate::net::link::{Dialer, Link};
 use crate::net::message::{Lane, Message};
 use crate::net::pool::RefusedBy;
 use crate::testing::{Disks, Network, SystemClock, endpoint, identity, start_node};

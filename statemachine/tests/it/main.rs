@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-mod clusters_and_settings;
 mod backup;
+mod clusters_and_settings;
 mod encodings;
 mod handlers;
 mod properties;

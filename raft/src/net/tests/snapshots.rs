@@ -11,10 +11,10 @@ use crate::net::NetError;
 use crate::net::message::{Lane, Message};
 use crate::state::rows::{CURRENT, Current};
 use crate::state::snapshot::export;
-use statemachine::Revision;
 use crate::testing::{Disks, config, identity};
 use crate::types::VoteRow;
 use crate::{Boot, Endpoint, Handle, Threads};
+use statemachine::Revision;
 
 const RECEIVER: u64 = 2;
 
@@ -37,7 +37,9 @@ impl Snapshot {
     async fn of(engine: Arc<dyn Engine>) -> Self {
         let row = engine.get(Table::StateMeta, CURRENT).unwrap().unwrap();
         let current = Current::decode(&row).unwrap();
-        let mut outgoing = export(engine, current.clone(), Revision(1), 300, Threads::Own).await.unwrap();
+        let mut outgoing = export(engine, current.clone(), Revision(1), 300, Threads::Own)
+            .await
+            .unwrap();
         let mut chunks = Vec::new();
         while let Some(chunk) = outgoing.next().await.unwrap() {
             chunks.push(chunk);
