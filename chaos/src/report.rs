@@ -73,7 +73,7 @@ pub fn write(out: &mut impl Write, story: &Story, trace: bool) -> io::Result<()>
     if wrong {
         writeln!(
             out,
-            "replay: cargo run --release -p meshkit-chaos -- run --seed {seed}{} --trace",
+            "replay: cargo run --release --bin meshkit-chaos -- run --seed {seed}{} --trace",
             plant(story)
         )?;
     }
