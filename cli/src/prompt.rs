@@ -4,8 +4,17 @@ use std::io::Write as _;
 
 use crate::{app::App, failure::Failure};
 
+/// What a command has for who does not want to confirm yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preview {
+    /// `--dry-run`
+    DryRun,
+    /// Nothing.
+    None,
+}
+
 /// Asks `question` unless `yes`. Where nobody can answer, refuses and names the flag: a program does not consent.
-pub async fn confirm(app: &mut App<'_>, yes: bool, question: &str) -> Result<(), Failure> {
+pub async fn confirm(app: &mut App<'_>, yes: bool, question: &str, preview: Preview) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }
@@ -13,7 +22,10 @@ pub async fn confirm(app: &mut App<'_>, yes: bool, question: &str) -> Result<(),
         return Err(Failure::found(
             "confirmation_required",
             format!("{question} This asks for confirmation, and there is no terminal to ask at"),
-            "add --yes to confirm, or --dry-run to see what would happen",
+            match preview {
+                Preview::DryRun => "add --yes to confirm, or --dry-run to see what would happen",
+                Preview::None => "add --yes to confirm",
+            },
         ));
     }
     write!(app.streams.err, "{question} [y/N] ")?;

@@ -1,12 +1,13 @@
 //! Who is a member, who votes, and who leads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
 use statemachine::cluster::AlarmKind;
 use statemachine::{NodeId, Stamp, cluster};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::error::{Error, Leader, MembershipRefusal};
 use crate::handle::{Endpoint, Handle};
@@ -14,6 +15,9 @@ use crate::health::unfit_to_lead;
 use crate::net::join::{self, JoinError, JoinRequest};
 use crate::node::leader_of;
 use crate::status::{Role, Status};
+
+/// Between two looks at who answers.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 impl Handle {
     /// Adds a node that receives the log and does not vote. Leader only. Returns when the change
@@ -113,7 +117,7 @@ impl Handle {
                 let reason = format!("node {node} is not a member");
                 return Err(Error::membership(MembershipRefusal::NotAMember, reason));
             }
-            Some(member) if member.voter => self.check_removable(&status, node, force)?,
+            Some(member) if member.voter => self.check_removable(node, force, deadline).await?,
             Some(_) => {}
         }
         if node == self.node() {
@@ -147,7 +151,21 @@ impl Handle {
     }
 
     /// Whether enough voters stay, and answer, without this one.
-    fn check_removable(&self, status: &Status, node: NodeId, force: bool) -> Result<(), Error> {
+    async fn check_removable(&self, node: NodeId, force: bool, deadline: Instant) -> Result<(), Error> {
+        // A leader that was only just elected has not heard of everybody yet, and a busy one hears late.
+        let give_up = deadline.min(Instant::now() + self.node.config.election_timeout_max * 2);
+        loop {
+            match self.judge_removal(&self.status(), node, force) {
+                Err(Error::Membership {
+                    refusal: MembershipRefusal::QuorumAtRisk,
+                    ..
+                }) if Instant::now() + LOOK_AGAIN < give_up => sleep(LOOK_AGAIN).await,
+                judged => return judged,
+            }
+        }
+    }
+
+    fn judge_removal(&self, status: &Status, node: NodeId, force: bool) -> Result<(), Error> {
         let lease = self.node.config.election_timeout_max;
         let staying = || status.members.iter().filter(|m| m.voter && m.node != node);
         let answering = staying()

@@ -27,7 +27,13 @@ pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
         (None, keep) => format!("older than {}", api_client::duration::format(keep.unwrap_or_default())),
     };
     let question = format!("Let go of all history and audit {what}? It cannot be had back.");
-    prompt::confirm(app, args.mutation.yes || args.mutation.dry_run, &question).await?;
+    prompt::confirm(
+        app,
+        args.mutation.yes || args.mutation.dry_run,
+        &question,
+        prompt::Preview::DryRun,
+    )
+    .await?;
     let mut request = CompactHistoryRequest {
         revision: args.to.unwrap_or_default(),
         keep_ms: args

@@ -22,7 +22,7 @@ pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
         "Remove node {} for good? It ends, and its number cannot be used again.",
         args.node
     );
-    prompt::confirm(app, args.change.yes, &question).await?;
+    prompt::confirm(app, args.change.yes, &question, prompt::Preview::None).await?;
     let request = RemoveMemberRequest {
         id: args.node,
         force: args.force,

@@ -28,7 +28,13 @@ pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
         "Drain peer {}? Everything that it holds is moved to other peers.",
         clean(&args.id)
     );
-    prompt::confirm(app, args.mutation.yes || args.mutation.dry_run, &question).await?;
+    prompt::confirm(
+        app,
+        args.mutation.yes || args.mutation.dry_run,
+        &question,
+        prompt::Preview::DryRun,
+    )
+    .await?;
     let mut request = DrainPeerRequest {
         id: args.id.clone(),
         ..DrainPeerRequest::default()

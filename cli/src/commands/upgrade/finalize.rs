@@ -31,9 +31,15 @@ pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
         to = to.or_else(|| seen.nodes.iter().map(|node| node.feature_level).max());
         // Nothing is raised where it is there already; the node says so.
         let raises = to.is_none_or(|to| to > seen.feature_level);
-        prompt::confirm(app, !raises, &question(to, Some(seen.feature_level))).await?;
+        prompt::confirm(
+            app,
+            !raises,
+            &question(to, Some(seen.feature_level)),
+            prompt::Preview::DryRun,
+        )
+        .await?;
     } else {
-        prompt::confirm(app, sure, &question(to, None)).await?;
+        prompt::confirm(app, sure, &question(to, None), prompt::Preview::DryRun).await?;
     }
     let mut request = FinalizeUpgradeRequest {
         to: to.unwrap_or(0),
