@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use node_harness::{Mesh, Options, wait_until};
+use node_harness::{Mesh, Options, wait_for, wait_until};
 use proto::v1::{ListPeersRequest, PatchPeerRequest};
 use rustix::process::Signal;
 
@@ -143,15 +143,17 @@ fn rebuilt_under_writes(mesh: &mut Mesh, wiped: u64) -> String {
     }
     assert_eq!(found, written.load(Ordering::Relaxed));
     verify_audit(mesh);
-    let said = fs::read_to_string(&node.log).unwrap();
-    said[said_before..].to_owned()
+    // What it holds is one thing, that it knows so another: only then it has a vote to give.
+    let votes = wait_for(SOON, "its vote", || {
+        let said = fs::read_to_string(&node.log).unwrap()[said_before..].to_owned();
+        said.contains("this node has recovered, and votes").then_some(said)
+    });
+    votes.unwrap()
 }
 
 /// With another node gone, nothing is acknowledged but by the one that was rebuilt.
 fn votes_again(mesh: &mut Mesh, rebuilt: u64) {
     let other = mesh.ids().into_iter().find(|node| *node != rebuilt).unwrap();
-    // Ready means that it has a vote to give.
-    mesh.wait_ready(rebuilt, SOON).unwrap();
     mesh.kill(other).unwrap();
     register(mesh, &unique("by-two"));
     mesh.restart(other).unwrap();
