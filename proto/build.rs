@@ -7,12 +7,18 @@ const FILES: &[&str] = &[
     "meshkit/v1/peers.proto",
     "meshkit/v1/operations.proto",
     "meshkit/v1/audit.proto",
+    "meshkit/v1/approvals.proto",
     "meshkit/v1/cluster.proto",
     "meshkit/v1/clusters.proto",
     "meshkit/v1/config.proto",
+    "meshkit/v1/namespaces.proto",
+    "meshkit/v1/shards.proto",
+    "meshkit/v1/presence.proto",
     "meshkit/v1/backup.proto",
     "meshkit/v1/node.proto",
     "meshkit/v1/auth.proto",
+    "meshkit/v1/watch.proto",
+    "meshkit/v1/preview.proto",
     "meshkit/v1/errors.proto",
 ];
 
@@ -30,6 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     config.btree_map(["."]).enable_type_names();
     tonic_prost_build::configure()
         .out_dir(&out)
+        .codec_path("crate::codec::Served")
         .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     println!("cargo:rerun-if-changed=meshkit");
     println!("cargo:rerun-if-changed=google");

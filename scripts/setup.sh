@@ -81,6 +81,12 @@ setup_compiler() {
     compiles_cpp20 c++ || die "no C++20 compiler found. Install gcc 11 or later (Debian: apt-get install g++), then run this again."
 }
 
+# jemalloc, the node's allocator, is built by its own Makefile.
+setup_make() {
+    command -v gmake >/dev/null || command -v make >/dev/null || apt_install "make, which jemalloc is built with" make ||
+        die "no make found, which jemalloc is built with. Install it (Debian: apt-get install make), then run this again."
+}
+
 # apt_install WHY PACKAGE...: only as root, only where apt-get is.
 apt_install() {
     local why=$1
@@ -239,12 +245,24 @@ build_previous() {
     touch "$TARGET_DIR/release/meshkit-node-previous"
 }
 
+# Said now: a disk that fills up in the middle fails in ways that name anything but the disk.
+check_space() {
+    local folder=$TARGET_DIR free needed=3
+    [[ -d $TARGET_DIR/release ]] || needed=12
+    while [[ ! -d $folder ]]; do folder=$(dirname "$folder"); done
+    free=$(($(df -Pk "$folder" | awk 'NR == 2 { print $4 }') / 1048576))
+    [[ $free -ge $needed ]] || die "$free GB are free in $folder; a build needs $needed GB. Make room, or set CARGO_TARGET_DIR \
+to a folder on a larger disk. (What $TARGET_DIR/release/incremental holds can be removed at any time.)"
+}
+
 leave_local_config=''
 setup_rust
 setup_compiler
+setup_make
 # Where cargo builds: $CARGO_TARGET_DIR, else target/ in the tree.
 TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target}
 [[ $TARGET_DIR == /* ]] || TARGET_DIR=$ROOT/$TARGET_DIR
+check_space
 setup_libclang
 setup_rocksdb
 write_local_config

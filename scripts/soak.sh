@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Plays what ./check plays once, again and again: nodes replaced, certificates rotated, clusters upgraded, restored and
-# recovered, leaders killed, the simulation with other seeds. Ends at the first failure, or when the time is up.
+# recovered, leaders killed, the contract and the decoders tried with other inputs, the simulation with other seeds. Ends at
+# the first failure, or when the time is up.
 #
 #   scripts/soak.sh            for an hour
 #   scripts/soak.sh 600        for ten minutes
@@ -33,14 +34,16 @@ binary() {
 }
 programs=$(binary node/harness)
 registers=$(binary jepsen-style-tests)
-plays=(e2e::growing e2e::joining e2e::copies e2e::rotation e2e::upgrade e2e::backup e2e::rebuilt e2e::kills e2e::fitness)
+plays=(e2e::growing e2e::joining e2e::edges e2e::copies e2e::rotation e2e::upgrade e2e::backup e2e::rebuilt e2e::kills e2e::fitness e2e::contract)
 
 log=$(mktemp -d "${TMPDIR:-/tmp}/meshkit-soak.XXXXXX")
 end=$((SECONDS + seconds))
 runs=0
 play() {
     local folder=$1 program=$2 name=$3 started=$SECONDS
-    if ! (cd "$folder" && "$program" --test-threads 2 ${name:+"$name"}) >"$log/output" 2>&1; then
+    # The contract is tried with more requests than ./check makes up, and with others each time.
+    if ! (cd "$folder" && export MESHKIT_CONTRACT_EXAMPLES=30 MESHKIT_CONTRACT_SEED=$RANDOM && 
+        "$program" --test-threads 2 ${name:+"$name"}) >"$log/output" 2>&1; then
         echo "soak: ${name:-registers} failed in run $((runs + 1)); its output is in $log/output" >&2
         exit 1
     fi

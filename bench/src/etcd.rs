@@ -16,7 +16,7 @@ use tonic::{Request, Status};
 
 use crate::{Error, Result, link::Link, load::Target};
 
-mod messages;
+pub mod messages;
 
 use messages::{PutRequest, PutResponse, RangeRequest, RangeResponse, StatusRequest, StatusResponse};
 
@@ -122,6 +122,13 @@ impl Cluster {
         Ok((Arc::clone(&self.tls), endpoint))
     }
 
+    /// The endpoint and process id of a member that does not lead.
+    pub async fn follower(&self) -> Option<(Endpoint, u32)> {
+        let (leader, _) = self.ask().await?;
+        let at = self.endpoints.iter().position(|endpoint| *endpoint != leader)?;
+        Some((self.endpoints.get(at)?.clone(), self.members.get(at)?.pid()))
+    }
+
     /// The leader's endpoint and version, where all members answer and one says that it leads.
     async fn ask(&self) -> Option<(Endpoint, String)> {
         let mut leader = None;
@@ -146,16 +153,14 @@ pub struct Etcd;
 
 impl Target for Etcd {
     async fn put(&self, link: &Link, key: usize, value: String) -> std::result::Result<(), Status> {
-        let request = PutRequest {
-            key: name(key),
-            value: Bytes::from(value),
-        };
-        let _: PutResponse = link.unary("/etcdserverpb.KV/Put", Request::new(request)).await?;
-        Ok(())
+        put_at(link, name(key), value).await
     }
 
     async fn get(&self, link: &Link, key: usize) -> std::result::Result<(), Status> {
-        let request = RangeRequest { key: name(key) };
+        let request = RangeRequest {
+            key: name(key),
+            range_end: Bytes::new(),
+        };
         let answer: RangeResponse = link.unary("/etcdserverpb.KV/Range", Request::new(request)).await?;
         match answer.kvs.first() {
             Some(found) if !found.value.is_empty() => Ok(()),
@@ -164,7 +169,14 @@ impl Target for Etcd {
     }
 }
 
-fn name(key: usize) -> Bytes {
+pub(crate) async fn put_at(link: &Link, key: Bytes, value: String) -> std::result::Result<(), Status> {
+    let value = Bytes::from(value);
+    let request = Request::new(PutRequest { key, value });
+    let _: PutResponse = link.unary("/etcdserverpb.KV/Put", request).await?;
+    Ok(())
+}
+
+pub(crate) fn name(key: usize) -> Bytes {
     Bytes::from(format!("bench-{key}"))
 }
 

@@ -12,8 +12,12 @@ pub mod etcd;
 pub mod link;
 pub mod load;
 pub mod mesh;
+pub mod plan;
 pub mod recover;
+pub mod shards;
 pub mod table;
+pub mod transports;
 pub mod usage;
+pub mod watchers;
 
 pub use error::{Error, Result};

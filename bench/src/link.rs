@@ -11,8 +11,8 @@ use futures::{FutureExt as _, future::BoxFuture};
 use http::uri::PathAndQuery;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use proto::codec::Codec;
 use tonic::{Request, Status, body::Body, client::Grpc};
-use tonic_prost::ProstCodec;
 
 use crate::{Error, Result};
 
@@ -77,12 +77,82 @@ impl Link {
             grpc.ready()
                 .await
                 .map_err(|error| Status::unavailable(error.to_string()))?;
-            let codec = ProstCodec::<Q, A>::default();
+            let codec = Codec::<Q, A>::default();
             grpc.unary(request, PathAndQuery::from_static(path), codec).await
         };
         match tokio::time::timeout(CALL_WITHIN, calling).await {
             Ok(answer) => answer.map(tonic::Response::into_inner),
             Err(_) => Err(Status::deadline_exceeded("no answer within 10 s")),
+        }
+    }
+}
+
+/// Streams of the measured calls.
+impl Link {
+    /// One call that answers with a stream.
+    ///
+    /// # Errors
+    /// The server's status.
+    pub async fn streaming<Q, A>(
+        &self,
+        path: &'static str,
+        request: Request<Q>,
+    ) -> std::result::Result<tonic::Streaming<A>, Status>
+    where
+        Q: prost::Message + Send + Sync + 'static,
+        A: prost::Message + Default + Send + Sync + 'static,
+    {
+        let mut grpc = Grpc::with_origin(self.clone(), self.origin.clone());
+        grpc.ready()
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        let codec = Codec::<Q, A>::default();
+        let answer = grpc
+            .server_streaming(request, PathAndQuery::from_static(path), codec)
+            .await;
+        answer.map(tonic::Response::into_inner)
+    }
+
+    /// One call with a stream in each direction.
+    ///
+    /// # Errors
+    /// The server's status.
+    pub async fn both_ways<Q, A>(
+        &self,
+        path: &'static str,
+        requests: Request<impl futures::Stream<Item = Q> + Send + 'static>,
+    ) -> std::result::Result<tonic::Streaming<A>, Status>
+    where
+        Q: prost::Message + Send + Sync + 'static,
+        A: prost::Message + Default + Send + Sync + 'static,
+    {
+        let mut grpc = Grpc::with_origin(self.clone(), self.origin.clone());
+        grpc.ready()
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        let codec = Codec::<Q, A>::default();
+        let answer = grpc.streaming(requests, PathAndQuery::from_static(path), codec).await;
+        answer.map(tonic::Response::into_inner)
+    }
+
+    /// The answer to a GET, its body still to be read.
+    ///
+    /// # Errors
+    /// Another status than 200.
+    pub async fn get(
+        &self,
+        path: &str,
+        authorization: &str,
+    ) -> std::result::Result<http::Response<hyper::body::Incoming>, Status> {
+        let authority = self.origin.authority().map_or("", |authority| authority.as_str());
+        let request = http::Request::get(format!("https://{authority}{path}"))
+            .header("authorization", authorization)
+            .body(Body::empty())
+            .map_err(|error| Status::internal(error.to_string()))?;
+        let answer = self.send.clone().send_request(request).await;
+        match answer.map_err(|error| Status::unavailable(error.to_string()))? {
+            answer if answer.status() == http::StatusCode::OK => Ok(answer),
+            answer => Err(Status::unavailable(answer.status().to_string())),
         }
     }
 }

@@ -185,6 +185,69 @@ async fn client<T: Target>(target: T, link: Link, shared: Arc<Shared>, plan: Pla
     latencies_us
 }
 
+/// Clients that write until they are told to stop.
+pub struct Background {
+    answered: Arc<AtomicU64>,
+    errors: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    clients: tokio::task::JoinSet<()>,
+}
+
+impl Background {
+    /// Starts so many at the server `leader`, on keys picked at random.
+    ///
+    /// # Errors
+    /// Where no connection can be opened.
+    pub async fn start<T: Target>(
+        target: &T,
+        leader: &(Arc<TlsConnect>, Endpoint),
+        clients: usize,
+        keys: usize,
+    ) -> Result<Self> {
+        let mut links = Vec::new();
+        for _ in 0..clients.div_ceil(CLIENTS_PER_CONNECTION) {
+            links.push(Link::open(&leader.0, &leader.1).await?);
+        }
+        let mut background = Self {
+            answered: Arc::default(),
+            errors: Arc::default(),
+            stop: Arc::default(),
+            clients: tokio::task::JoinSet::new(),
+        };
+        for (number, link) in (0..clients).zip(links.iter().cycle()) {
+            let (target, link) = (target.clone(), link.clone());
+            let (answered, errors) = (Arc::clone(&background.answered), Arc::clone(&background.errors));
+            let stop = Arc::clone(&background.stop);
+            background.clients.spawn(async move {
+                let mut rng = StdRng::seed_from_u64(number as u64);
+                let filler = "x".repeat(VALUE_BYTES - 16);
+                while !stop.load(Ordering::Relaxed) {
+                    let value = format!("{:016x}{filler}", rng.random::<u64>());
+                    if target.put(&link, rng.random_range(0..keys), value).await.is_ok() {
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    } else {
+                        errors.fetch_add(1, Ordering::Relaxed);
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                }
+            });
+        }
+        Ok(background)
+    }
+
+    /// Writes that were answered so far.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Ends them; answers how many writes failed.
+    pub async fn stop(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.clients.join_all().await;
+        self.errors.load(Ordering::Relaxed)
+    }
+}
+
 /// The last of something, written rarely.
 mod parking {
     use std::sync::{Mutex, PoisonError};

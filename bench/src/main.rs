@@ -10,7 +10,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 use meshkit_bench::{
     compare::{self, Sides},
     load::Kind,
-    recover,
+    plan,
+    recover::{self, Part},
+    shards, transports, watchers,
 };
 
 /// Measures the mesh beside etcd.
@@ -49,6 +51,50 @@ enum Command {
         #[arg(long)]
         write: Option<PathBuf>,
     },
+    /// Read one peer over HTTP/2 and over HTTP/3 in turns, and print what a request costs the node.
+    Transports {
+        /// How many read at once.
+        #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=4_096))]
+        clients: u64,
+        /// Measurements of each.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+        rounds: u32,
+        /// How long a measurement counts.
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+        seconds: u64,
+    },
+    /// Open thousands of watches on one node, and on one member of etcd, and time how soon a change is at all of them.
+    Watchers(Watchers),
+    /// Make a large shard map, and time queries and simulations of it, beside etcd's ranges of as many keys.
+    Shards {
+        /// Peers that own the shards.
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(2..=10_000))]
+        peers: u16,
+        /// Namespaces, of 1,000 shards each.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=200))]
+        namespaces: u16,
+        /// Who ask at once.
+        #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+        clients: u16,
+        /// How long each measurement takes.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+        seconds: u64,
+        /// Leave etcd out.
+        #[arg(long)]
+        no_etcd: bool,
+    },
+    /// Time what the pure parts take with a large shard map: layouts, rounds of the controllers, applying their batches.
+    Plan {
+        /// Peers that own the shards.
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(2..=10_000))]
+        peers: u16,
+        /// Namespaces.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=200))]
+        namespaces: u16,
+        /// Shards of each.
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+        shards: u32,
+    },
     /// Fill a mesh, and measure how its nodes come back and how much memory they take.
     Recover {
         /// Peers.
@@ -57,10 +103,48 @@ enum Command {
         /// Entries of the log and of the audit trail.
         #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
         entries: u64,
+        /// What is measured.
+        #[arg(long, value_delimiter = ',', default_values_t = Part::ALL)]
+        parts: Vec<Part>,
         /// Leave etcd out.
         #[arg(long)]
         no_etcd: bool,
+        /// A variable for the nodes' environment, such as MESHKIT_STORAGE__CACHE_BYTES=1048576. May be repeated.
+        #[arg(long = "set", value_name = "NAME=VALUE", value_parser = variable)]
+        environment: Vec<(String, String)>,
     },
+}
+
+/// How many watch, and how.
+#[derive(Debug, clap::Args)]
+struct Watchers {
+    /// Connections with gRPC watches.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(0..=1_000))]
+    connections: u16,
+    /// Connections with server-sent events.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(0..=1_000))]
+    event_connections: u16,
+    /// Watches on each connection.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=200))]
+    streams: u16,
+    /// Changes that are timed.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    events: u16,
+    /// Leave etcd out.
+    #[arg(long)]
+    no_etcd: bool,
+}
+
+impl Watchers {
+    fn plan(&self) -> watchers::Plan {
+        watchers::Plan {
+            connections: self.connections.into(),
+            event_connections: self.event_connections.into(),
+            streams: self.streams.into(),
+            events: self.events.into(),
+            etcd: !self.no_etcd,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -80,6 +164,9 @@ impl std::fmt::Display for Load {
     }
 }
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let (clients, loads, rounds, seconds, warmup, keys, sides, write) = match Arguments::parse().command {
         Command::Compare {
@@ -92,11 +179,62 @@ fn main() -> ExitCode {
             sides,
             write,
         } => (clients, loads, rounds, seconds, warmup, keys, sides, write),
+        Command::Transports {
+            clients,
+            rounds,
+            seconds,
+        } => {
+            return transports(transports::Plan {
+                clients: usize::try_from(clients).unwrap_or(1),
+                rounds,
+                window: Duration::from_secs(seconds),
+            });
+        }
+        Command::Watchers(shape) => return printed(watchers::run(shape.plan(), |line| eprintln!("{line}"))),
+        Command::Shards {
+            peers,
+            namespaces,
+            clients,
+            seconds,
+            no_etcd,
+        } => {
+            let plan = shards::Plan {
+                peers: peers.into(),
+                namespaces: namespaces.into(),
+                shards: 1_000,
+                clients: clients.into(),
+                rest: Duration::ZERO,
+                window: Duration::from_secs(seconds),
+                etcd: !no_etcd,
+            };
+            return printed(shards::run(plan, |line| eprintln!("{line}")));
+        }
+        Command::Plan {
+            peers,
+            namespaces,
+            shards,
+        } => {
+            let plan = plan::Plan {
+                peers: peers.into(),
+                namespaces: namespaces.into(),
+                shards,
+            };
+            return printed(plan::run(plan, |line| eprintln!("{line}")));
+        }
         Command::Recover {
             peers,
             entries,
+            parts,
             no_etcd,
-        } => return recover(peers, entries, !no_etcd),
+            environment,
+        } => {
+            let plan = recover::Plan {
+                peers: usize::try_from(peers).unwrap_or(usize::MAX),
+                entries: usize::try_from(entries).unwrap_or(usize::MAX),
+                etcd: !no_etcd,
+            };
+            return recover(plan, &parts, &environment);
+        }
     };
     let kind = |load: &Load| match load {
         Load::Put => Kind::Put,
@@ -128,13 +266,25 @@ fn main() -> ExitCode {
     }
 }
 
-fn recover(peers: u64, entries: u64, etcd: bool) -> ExitCode {
-    let plan = recover::Plan {
-        peers: usize::try_from(peers).unwrap_or(usize::MAX),
-        entries: usize::try_from(entries).unwrap_or(usize::MAX),
-        etcd,
-    };
-    match recover::run(plan, |line| eprintln!("{line}")) {
+fn transports(plan: transports::Plan) -> ExitCode {
+    printed(transports::run(plan, |line| eprintln!("{line}")))
+}
+
+fn printed(measured: meshkit_bench::Result<String>) -> ExitCode {
+    match measured {
+        Ok(table) => {
+            println!("{table}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("meshkit-bench: {error}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+fn recover(plan: recover::Plan, parts: &[Part], environment: &[(String, String)]) -> ExitCode {
+    match recover::run(plan, parts, environment, |line| eprintln!("{line}")) {
         Ok(report) => {
             println!("{}", report.markdown());
             ExitCode::SUCCESS
@@ -144,4 +294,9 @@ fn recover(peers: u64, entries: u64, etcd: bool) -> ExitCode {
             ExitCode::from(3)
         }
     }
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("it is to be NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }

@@ -160,16 +160,72 @@ impl Mesh {
         })
     }
 
+    /// A node's own endpoint.
+    ///
+    /// # Errors
+    /// Where there is no such node.
+    pub fn endpoint(&self, node: u64) -> Result<Endpoint> {
+        let api = &self.processes.node(node)?.api;
+        api.parse()
+            .map_err(|error| Error::Worthless(format!("the endpoint {api} of node {node} is none: {error}")))
+    }
+
+    /// The newest revision that a node shows of itself, once it has a vote.
+    ///
+    /// # Errors
+    /// Where it does not answer in time.
+    pub async fn revision(&self, node: &Endpoint, within: Duration) -> Result<Option<u64>> {
+        let options = CallOptions {
+            only: Some(node.clone()),
+            timeout: Some(within),
+            consistency: Some(Consistency::Local),
+            ..Default::default()
+        };
+        let answer = self.client.call::<GetStatus>(GetStatusRequest {}, options).await;
+        let answer = answer.map_err(|error| Error::Call {
+            doing: "asking for the newest revision".to_owned(),
+            error,
+        })?;
+        let status = answer.message;
+        let voteless = status
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("has no vote yet"));
+        Ok((!voteless).then_some(status.revision))
+    }
+
     /// The load, as the mesh takes it, with an operator's token.
     ///
     /// # Errors
     /// Where the token cannot be sent.
     pub fn target(&self) -> Result<Patches> {
-        let bearer = format!("Bearer {}", self.processes.info().tokens.operate);
-        let authorization = bearer
+        self.with(&self.processes.info().tokens.operate)
+    }
+
+    /// The same with an admin's token.
+    ///
+    /// # Errors
+    /// Where the token cannot be sent.
+    pub fn admin(&self) -> Result<Patches> {
+        self.with(&self.processes.info().tokens.admin)
+    }
+
+    fn with(&self, token: &str) -> Result<Patches> {
+        let authorization = format!("Bearer {token}")
             .parse()
-            .map_err(|_| Error::Worthless("the operator's token cannot be sent".to_owned()))?;
+            .map_err(|_| Error::Worthless("the token cannot be sent".to_owned()))?;
         Ok(Patches { authorization })
+    }
+
+    /// The endpoint of a node other than this one.
+    ///
+    /// # Errors
+    /// Where there is no other.
+    pub fn other_than(&self, endpoint: &Endpoint) -> Result<Endpoint> {
+        let other = self.client.endpoints().iter().find(|other| *other != endpoint);
+        other
+            .cloned()
+            .ok_or_else(|| Error::Worthless("there is one node only".to_owned()))
     }
 }
 
@@ -180,7 +236,8 @@ pub struct Patches {
 }
 
 impl Patches {
-    fn request<T>(&self, message: T) -> Request<T> {
+    /// A message with the token.
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request
             .metadata_mut()
@@ -218,7 +275,7 @@ impl Target for Patches {
     }
 }
 
-fn id(key: usize) -> String {
+pub(crate) fn id(key: usize) -> String {
     format!("bench-{key}")
 }
 

@@ -1,32 +1,66 @@
 //! How long a node takes to be back, and what it needs: restart, replay of the log, rebuilding by snapshot, memory.
 //!
-//! One mesh is filled, then one follower after the other is made to come back. What is measured is wall time from
-//! starting the process until `/readyz` answers 200, or until a wiped node has every entry that the others have.
+//! A mesh is filled, its memory is measured beside that of etcd, then a follower is made to come back. What is measured
+//! is wall time from starting the process until the node has a vote and shows every revision that the others had when
+//! it was killed. Each part can be measured alone.
+
+mod fill;
+mod report;
 
 use std::{
     fs,
     path::PathBuf,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt as _, TryStreamExt as _};
 use node_harness::Options;
 use tokio::runtime::Runtime;
 
-use crate::{
-    Error, Result, etcd,
-    link::Link,
-    load::{self, Kind, Target},
-    mesh::Mesh,
-    usage::Usage,
-};
+pub use self::report::{Memory, Rebuilt, Report};
+use crate::{Error, Result, load::Background, mesh::Mesh, usage::Usage};
 
-/// Writes under way at once while the mesh is filled, and the connections that they share.
-const FILL_WIDTH: usize = 256;
-const FILL_LINKS: usize = 16;
 /// How long a node may take to be back before the measurement is given up.
 const BACK_WITHIN: Duration = Duration::from_secs(120);
+/// How often a node that is to come back is asked how far it is.
+const ASKED_EVERY: Duration = Duration::from_millis(20);
+/// How long it is waited for an answer: after that the client would be in a long pause between two attempts.
+const ANSWER_WITHIN: Duration = Duration::from_millis(300);
+/// How long nothing is done before memory is measured at rest.
+const REST: Duration = Duration::from_secs(30);
+/// Clients that write while a node is rebuilt, and how long their rate is measured before.
+const WRITERS: usize = 64;
+const BEFORE: Duration = Duration::from_secs(5);
+/// Their rate meanwhile is taken over at least as long.
+const MEANWHILE_MIN: Duration = Duration::from_secs(2);
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// Memory of the nodes, beside etcd's.
+    Memory,
+    /// Restart of a node whose state is flushed.
+    Restart,
+    /// Restart of a node that has to apply its whole log again: on a mesh of its own, which flushes nothing.
+    Replay,
+    /// A wiped node that is filled by snapshot while writes go on.
+    Rebuild,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Memory, Self::Restart, Self::Replay, Self::Rebuild];
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "memory",
+            Self::Restart => "restart",
+            Self::Replay => "replay",
+            Self::Rebuild => "rebuild",
+        })
+    }
+}
 
 /// What to fill the mesh with.
 #[derive(Debug, Clone, Copy)]
@@ -39,143 +73,132 @@ pub struct Plan {
     pub etcd: bool,
 }
 
-/// What came of it.
-#[derive(Debug)]
-pub struct Report {
-    plan: Plan,
-    rss_bytes: u64,
-    etcd_rss_bytes: Option<u64>,
-    restart: Duration,
-    replay: Duration,
-    rebuilt: Duration,
-    writes_before: f64,
-    writes_meanwhile: f64,
-}
-
-impl Report {
-    /// As a table for people.
-    #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "for people")]
-    pub fn markdown(&self) -> String {
-        let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
-        let etcd = self.etcd_rss_bytes.map_or_else(
-            || "not measured".to_owned(),
-            |bytes| {
-                format!(
-                    "{:.0} MiB, ratio {:.2}",
-                    mib(bytes),
-                    self.rss_bytes as f64 / bytes as f64
-                )
-            },
-        );
-        let Plan { peers, entries, .. } = self.plan;
-        format!(
-            "| {peers} peers, {entries} entries | |\n|---|---|\n\
-             | memory of the three nodes | {:.0} MiB |\n\
-             | memory of three etcd members with {} keys | {etcd} |\n\
-             | restart, what it knows being flushed: ready after | {:.2} s |\n\
-             | restart, every entry replayed from the log: ready after | {:.2} s |\n\
-             | wiped node, rebuilt by snapshot under load: has caught up after | {:.2} s |\n\
-             | writes per second meanwhile, and before | {:.0} of {:.0} ({:.0} %) |\n",
-            mib(self.rss_bytes),
-            peers + entries,
-            self.restart.as_secs_f64(),
-            self.replay.as_secs_f64(),
-            self.rebuilt.as_secs_f64(),
-            self.writes_meanwhile,
-            self.writes_before,
-            100.0 * self.writes_meanwhile / self.writes_before.max(1.0),
-        )
-    }
-}
-
-/// Measures.
+/// Measures `parts`, with these variables in the nodes' environment.
 ///
 /// # Errors
 /// Where the mesh cannot be started or filled, or a node does not come back.
-pub fn run(plan: Plan, mut progress: impl FnMut(String)) -> Result<Report> {
+pub fn run(
+    plan: Plan,
+    parts: &[Part],
+    environment: &[(String, String)],
+    mut progress: impl FnMut(String),
+) -> Result<Report> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(Error::Runtime)?;
-    progress("replay: a mesh that flushes nothing".to_owned());
-    let replay = replay(&runtime, plan)?;
-    progress(format!("replayed after {:.2} s; filling another", replay.as_secs_f64()));
-    let mut mesh = Mesh::start()?;
-    runtime.block_on(fill_mesh(&mesh, plan))?;
-    let rss_bytes = Usage::of(&mesh.pids())?.rss_bytes;
-    let etcd_rss_bytes = if plan.etcd {
-        progress("filling etcd".to_owned());
-        Some(runtime.block_on(fill_etcd(&mesh, plan))?)
-    } else {
-        None
-    };
+    let mut report = Report::of(plan);
+    if parts.contains(&Part::Replay) {
+        progress("filling a mesh that flushes nothing".to_owned());
+        report.replay = Some(replay(&runtime, plan, environment)?);
+    }
+    if parts.iter().all(|part| *part == Part::Replay) {
+        return Ok(report);
+    }
+    progress("filling a mesh".to_owned());
+    let mut mesh = Mesh::start_with(Options {
+        environment: environment.to_vec(),
+        ..Options::default()
+    })?;
+    let began = Instant::now();
+    runtime.block_on(fill::mesh(&mesh, plan))?;
+    report.filled = Some(began.elapsed());
+    if parts.contains(&Part::Memory) {
+        report.mesh = Some(memory(&mesh.pids(), &mut progress)?);
+        if plan.etcd {
+            progress("filling etcd".to_owned());
+            let etcd = runtime.block_on(fill::etcd(&mesh, plan))?;
+            report.etcd = Some(memory(&etcd.pids(), &mut progress)?);
+        }
+    }
     let follower = runtime.block_on(follower(&mesh))?;
-    progress(format!("restarting node {follower}"));
-    let restart = come_back(&mut mesh, follower, false)?;
-    progress(format!("rebuilding node {follower} under load"));
-    let (writes_before, writes_meanwhile, rebuilt) = rebuild(&runtime, &mut mesh, follower, plan)?;
-    Ok(Report {
-        plan,
-        rss_bytes,
-        etcd_rss_bytes,
-        restart,
-        replay,
-        rebuilt,
-        writes_before,
-        writes_meanwhile,
-    })
+    if parts.contains(&Part::Restart) {
+        progress(format!("restarting node {follower}"));
+        report.restart = Some(come_back(&runtime, &mut mesh, follower, false)?);
+    }
+    if parts.contains(&Part::Rebuild) {
+        progress(format!("rebuilding node {follower} under load"));
+        report.rebuilt = Some(rebuild(&runtime, &mut mesh, follower, plan)?);
+    }
+    Ok(report)
+}
+
+fn memory(pids: &[u32], progress: &mut impl FnMut(String)) -> Result<Memory> {
+    let loaded = Usage::of(pids)?.rss_bytes;
+    progress(format!("{} MiB now; resting for {} s", loaded >> 20, REST.as_secs()));
+    std::thread::sleep(REST);
+    let rested = Usage::of(pids)?.rss_bytes;
+    Ok(Memory { loaded, rested })
 }
 
 /// A node whose state store never flushed has to apply its whole log again.
-fn replay(runtime: &Runtime, plan: Plan) -> Result<Duration> {
+fn replay(runtime: &Runtime, plan: Plan, environment: &[(String, String)]) -> Result<Duration> {
     let never = [
         ("MESHKIT_STORAGE__STATE_FLUSH_BYTES", "4294967296"),
         ("MESHKIT_STORAGE__STATE_FLUSH_INTERVAL_MS", "3600000"),
+        // The engine writes out what is larger on its own.
+        ("MESHKIT_STORAGE__MEMTABLE_BYTES", "4294967296"),
         ("MESHKIT_RAFT__SNAPSHOT_ENTRIES", "100000000"),
     ];
-    let environment = never.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let never = never.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let mut mesh = Mesh::start_with(Options {
-        environment,
+        environment: environment.iter().cloned().chain(never).collect(),
         ..Options::default()
     })?;
-    runtime.block_on(fill_mesh(&mesh, plan))?;
+    runtime.block_on(fill::mesh(&mesh, plan))?;
     let follower = runtime.block_on(follower(&mesh))?;
-    come_back(&mut mesh, follower, false)
+    come_back(runtime, &mut mesh, follower, false)
 }
 
-/// Kills a node, starts it again, and waits until it is ready.
-fn come_back(mesh: &mut Mesh, node: u64, wipe: bool) -> Result<Duration> {
+/// Kills a node, starts it again, and waits until it has caught up with what there was before.
+fn come_back(runtime: &Runtime, mesh: &mut Mesh, node: u64, wipe: bool) -> Result<Duration> {
     let data = PathBuf::from(&mesh.processes().node(node)?.data);
+    let leader = runtime.block_on(mesh.leader())?.1;
+    let there = runtime.block_on(mesh.revision(&leader, Duration::from_secs(5)))?;
     mesh.processes_mut().kill(node)?;
     if wipe {
         fs::remove_dir_all(&data).map_err(|error| Error::File { path: data, error })?;
     }
     let began = Instant::now();
     mesh.processes_mut().restart(node)?;
-    mesh.processes_mut().wait_ready(node, BACK_WITHIN)?;
+    let own = mesh.endpoint(node)?;
+    // It does not answer at once: no answer is no error. Asking must cost next to nothing, since writes are counted meanwhile.
+    while runtime.block_on(mesh.revision(&own, ANSWER_WITHIN)).ok().flatten() < there {
+        if began.elapsed() > BACK_WITHIN {
+            return Err(Error::Late {
+                what: format!("node {node} to catch up"),
+                seconds: BACK_WITHIN.as_secs(),
+            });
+        }
+        std::thread::sleep(ASKED_EVERY);
+    }
     Ok(began.elapsed())
 }
 
 /// Writes per second before and while a wiped node is rebuilt, and how long that takes.
-fn rebuild(runtime: &Runtime, mesh: &mut Mesh, node: u64, plan: Plan) -> Result<(f64, f64, Duration)> {
+fn rebuild(runtime: &Runtime, mesh: &mut Mesh, node: u64, plan: Plan) -> Result<Rebuilt> {
     let target = mesh.target()?;
     let leader = runtime.block_on(mesh.leader())?;
-    let pids = [std::process::id()];
-    let load = move |seconds| load::Plan {
-        kind: Kind::Put,
-        clients: 64,
-        keys: plan.peers,
-        warmup: Duration::from_millis(500),
-        window: Duration::from_secs(seconds),
+    let writers = runtime.block_on(Background::start(&target, &leader, WRITERS, plan.peers))?;
+    std::thread::sleep(Duration::from_secs(1));
+    let rate = |from: (u64, Instant), to: (u64, Instant)| {
+        let answered = u32::try_from(to.0 - from.0).unwrap_or(u32::MAX);
+        f64::from(answered) / to.1.duration_since(from.1).as_secs_f64().max(1e-3)
     };
-    let before = runtime.block_on(load::measure(&target, &leader, &pids, load(5)))?;
-    let meanwhile = runtime.spawn(async move { load::measure(&target, &leader, &pids, load(8)).await });
-    let rebuilt = come_back(mesh, node, true)?;
-    let meanwhile = runtime
-        .block_on(meanwhile)
-        .map_err(|error| Error::Worthless(error.to_string()))??;
-    Ok((before.per_second, meanwhile.per_second, rebuilt))
+    let now = || (writers.answered(), Instant::now());
+    let first = now();
+    std::thread::sleep(BEFORE);
+    let second = now();
+    let took = come_back(runtime, mesh, node, true)?;
+    std::thread::sleep(MEANWHILE_MIN.saturating_sub(second.1.elapsed()));
+    let third = now();
+    let errors = runtime.block_on(writers.stop());
+    Ok(Rebuilt {
+        took,
+        before: rate(first, second),
+        meanwhile: rate(second, third),
+        errors,
+    })
 }
 
 async fn follower(mesh: &Mesh) -> Result<u64> {
@@ -191,57 +214,4 @@ async fn follower(mesh: &Mesh) -> Result<u64> {
     found
         .map(|node| node.id)
         .ok_or_else(|| Error::Worthless("there is no follower".to_owned()))
-}
-
-async fn fill_mesh(mesh: &Mesh, plan: Plan) -> Result<()> {
-    mesh.limit_peers(plan.peers).await?;
-    mesh.register(plan.peers).await?;
-    let (tls, leader) = mesh.leader().await?;
-    let links = open(&tls, &leader).await?;
-    fill(
-        &mesh.target()?,
-        &links,
-        plan.peers,
-        plan.entries.saturating_sub(plan.peers),
-    )
-    .await
-}
-
-async fn fill_etcd(mesh: &Mesh, plan: Plan) -> Result<u64> {
-    let directory = mesh.processes().scratch().join("etcd");
-    let cluster = etcd::Cluster::start(mesh.processes().programs(), &directory).await?;
-    let (tls, leader) = cluster.leader().await?;
-    let links = open(&tls, &leader).await?;
-    let keys = plan.peers + plan.entries;
-    fill(&etcd::Etcd, &links, keys, keys).await?;
-    Ok(Usage::of(&cluster.pids())?.rss_bytes)
-}
-
-async fn open(tls: &Arc<api_client::TlsConnect>, leader: &api_client::Endpoint) -> Result<Vec<Link>> {
-    let mut links = Vec::new();
-    for _ in 0..FILL_LINKS {
-        links.push(Link::open(tls, leader).await?);
-    }
-    Ok(links)
-}
-
-/// Writes `writes` values of 256 bytes, over `keys` in turns.
-async fn fill<T: Target>(target: &T, links: &[Link], keys: usize, writes: usize) -> Result<()> {
-    let write = |(number, link): (usize, &Link)| {
-        let (target, link) = (target.clone(), link.clone());
-        async move {
-            let value = format!("{number:016x}{}", "x".repeat(240));
-            target
-                .put(&link, number % keys, value)
-                .await
-                .map_err(|error| Error::Grpc {
-                    doing: "filling".to_owned(),
-                    error: Box::new(error),
-                })
-        }
-    };
-    futures::stream::iter((0..writes).zip(links.iter().cycle()).map(write))
-        .buffer_unordered(FILL_WIDTH)
-        .try_for_each(|()| async { Ok(()) })
-        .await
 }

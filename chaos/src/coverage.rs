@@ -75,6 +75,9 @@ impl Coverage {
         for fault in faults {
             if fault.fired {
                 *coverage.fired.entry(fault.kind.word()).or_default() += 1;
+                if let Some(amid) = fault.kind.amid() {
+                    *coverage.fired.entry(amid.word()).or_default() += 1;
+                }
             } else {
                 coverage
                     .gaps

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use statemachine::{Hash, NodeId, Revision, audit};
+use statemachine::{Hash, NodeId, Recorded, Revision, audit};
 
 use crate::{clock, port::PeerSeen};
 
@@ -163,6 +163,42 @@ pub struct Published {
     pub chain: Hash,
 }
 
+/// A node that stopped by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stopped {
+    /// Which.
+    pub node: NodeId,
+    /// Why.
+    pub why: String,
+    /// Whether the reason was that it is no member any more.
+    pub removed: bool,
+}
+
+impl Stopped {
+    /// Whether this node stopped because it was removed.
+    #[must_use]
+    pub fn is_removal_of(&self, node: NodeId) -> bool {
+        self.removed && self.node == node
+    }
+
+    /// In one line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        format!("n{} stopped by itself: {}", self.node, self.why)
+    }
+}
+
+/// A node was seen to lead for the first time in a term.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Led {
+    /// When.
+    pub at: Duration,
+    /// The term.
+    pub term: u64,
+    /// The node.
+    pub node: NodeId,
+}
+
 /// One line of a story.
 #[derive(Debug, Clone)]
 pub struct Line {
@@ -177,8 +213,10 @@ struct Inner {
     next: u64,
     operations: Vec<Operation>,
     published: Vec<Published>,
+    archive: BTreeMap<Revision, Arc<Recorded>>,
     leaders: BTreeMap<u64, Vec<NodeId>>,
-    stopped: Vec<String>,
+    led: Vec<Led>,
+    stopped: Vec<Stopped>,
     lines: Vec<Line>,
 }
 
@@ -195,8 +233,13 @@ pub struct Record {
     pub published: Vec<Published>,
     /// Who was seen to lead in each term.
     pub leaders: BTreeMap<u64, Vec<NodeId>>,
+    /// The same, in order of time.
+    pub led: Vec<Led>,
+    /// What the first node to publish each revision published: history from the first revision on, also where nodes have
+    /// let go of it.
+    pub archive: BTreeMap<Revision, Arc<Recorded>>,
     /// Nodes that stopped by themselves, and why.
-    pub stopped: Vec<String>,
+    pub stopped: Vec<Stopped>,
     /// Everything that happened, for people.
     pub lines: Vec<Line>,
 }
@@ -253,9 +296,17 @@ impl History {
         inner.lines.push(Line { at: clock::now(), text });
     }
 
-    /// Notes what a node published.
-    pub fn published(&self, published: Published) {
-        self.0.lock().published.push(published);
+    /// Notes what one life of a node published.
+    pub fn published(&self, node: NodeId, life: u64, recorded: Arc<Recorded>) {
+        let mut inner = self.0.lock();
+        let revision = recorded.unit.position.revision;
+        inner.published.push(Published {
+            node,
+            life,
+            revision,
+            chain: recorded.chain,
+        });
+        inner.archive.entry(revision).or_insert(recorded);
     }
 
     /// Notes that a node leads.
@@ -264,16 +315,25 @@ impl History {
         let leaders = inner.leaders.entry(term).or_default();
         if !leaders.contains(&node) {
             leaders.push(node);
+            let at = clock::now();
+            inner.led.push(Led { at, term, node });
             let text = format!("n{node} leads in term {term}");
             inner.lines.push(Line { at: clock::now(), text });
         }
     }
 
-    /// Notes that a node stopped by itself.
-    pub fn stopped(&self, node: NodeId, why: &str) {
-        let text = format!("n{node} stopped by itself: {why}");
-        self.0.lock().stopped.push(text.clone());
-        self.line(clock::now(), text);
+    /// Notes that a node stopped by itself, and whether because it was removed.
+    pub fn stopped(&self, node: NodeId, why: &str, removed: bool) {
+        let why = why.to_owned();
+        let stopped = Stopped { node, why, removed };
+        self.line(clock::now(), stopped.line());
+        self.0.lock().stopped.push(stopped);
+    }
+
+    /// Whether a node has stopped because it was removed.
+    #[must_use]
+    pub fn is_removed(&self, node: NodeId) -> bool {
+        self.0.lock().stopped.iter().any(|stopped| stopped.is_removal_of(node))
     }
 
     /// Notes anything else.
@@ -299,14 +359,18 @@ impl History {
             next: _,
             operations,
             published,
+            archive,
             leaders,
+            led,
             stopped,
             lines,
         } = std::mem::take(&mut *self.0.lock());
         Record {
             operations,
             published,
+            archive,
             leaders,
+            led,
             stopped,
             lines,
         }

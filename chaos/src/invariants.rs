@@ -5,11 +5,14 @@
 
 mod acknowledged;
 mod audit_chain;
+mod backups;
 mod digests;
 mod exactly_once;
+mod floors;
 mod leaders;
 mod linearizable;
 mod liveness;
+mod members;
 mod positions;
 mod rebuild;
 
@@ -51,11 +54,14 @@ pub type Invariant = (&'static str, fn(&Evidence) -> Findings);
 pub const ALL: &[Invariant] = &[
     ("acknowledged", acknowledged::check),
     ("audit-chain", audit_chain::check),
+    ("backups", backups::check),
     ("digests", digests::check),
     ("exactly-once", exactly_once::check),
+    ("floors", floors::check),
     ("leaders", leaders::check),
     ("linearizable", linearizable::check),
     ("liveness", liveness::check),
+    ("members", members::check),
     ("positions", positions::check),
     ("rebuild", rebuild::check),
 ];

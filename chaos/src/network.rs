@@ -75,6 +75,13 @@ impl Links {
         cut.remove(&(a, b)).unwrap_or(0) + cut.remove(&(b, a)).unwrap_or(0)
     }
 
+    /// How many writes and dials were lost so far on the links of a node that are cut.
+    pub fn lost(&self, node: NodeId) -> u64 {
+        let cut = self.0.lock();
+        let links = cut.iter().filter(|((from, to), _)| *from == node || *to == node);
+        links.map(|(_, lost)| lost).sum()
+    }
+
     fn sent(&self, from: NodeId, to: NodeId) {
         if let Some(lost) = self.0.lock().get_mut(&(from, to)) {
             *lost += 1;

@@ -13,12 +13,13 @@ use ::node::{
     Config, Env, Node,
     config::{sections::Member, value::Tables},
     disk,
+    exit::Exit,
 };
 use api_server::{AuthConfig, Authenticator, auth::Binding};
 use controllers::{Signed, Signer, SignerError};
 use parking_lot::Mutex;
 use raft::{
-    Handle, Threads,
+    FatalKind, Handle, Threads,
     engine::{
         Store,
         memory::{Disk, Fault},
@@ -31,8 +32,9 @@ use turmoil::net::TcpListener;
 
 use crate::{
     clock::{self, SimClock},
-    history::{History, Published},
+    history::History,
     network::{API_PORT, CLIENT_PORT, CLUSTER, Links, MESH, RAFT_PORT, SimDial, SimListen, client_uri, host},
+    orders::{self, Orders},
     plant::Plant,
     port,
     schedule::{NODES, rng},
@@ -53,11 +55,14 @@ pub struct Machine {
     pub space: Arc<Space>,
     /// What runs on it now.
     pub handle: Mutex<Option<Handle>>,
+    /// What operators ask of it.
+    pub orders: Orders,
     /// The random id of its data directory.
     pub directory: u128,
     /// Whether it founds its cluster, on disks that are empty.
     pub founder: bool,
     seed: u64,
+    plant: Option<Plant>,
     lives: AtomicU64,
     links: Arc<Links>,
     history: History,
@@ -71,7 +76,7 @@ impl Machine {
         // Every synced write of the log takes its time: how long is set as the story goes on.
         log.inject(Fault::Slow, u64::MAX);
         match plant {
-            None => {}
+            None | Some(Plant::UnevenFloor | Plant::ForgottenRemoval | Plant::StaleBackup) => {}
             Some(Plant::LyingSync) => {
                 log.inject(Fault::LyingSync, u64::MAX);
                 state.inject(Fault::LyingSync, u64::MAX);
@@ -85,9 +90,11 @@ impl Machine {
             clock_ahead_ms: Arc::new(AtomicI64::new(i64::try_from(id.0).unwrap_or_default() * 50)),
             space: Arc::default(),
             handle: Mutex::new(None),
+            orders: Orders::default(),
             directory: u128::from(id.0),
             founder: id == NodeId(1),
             seed,
+            plant,
             lives: AtomicU64::new(0),
             links,
             history,
@@ -107,18 +114,28 @@ impl Machine {
         let node = match started {
             Ok(node) => node,
             Err(failure) => {
-                self.history
-                    .stopped(self.id, &format!("it did not start: {}", failure.message));
+                let why = format!("it did not start: {}", failure.message);
+                self.history.stopped(self.id, &why, failure.exit == Exit::Removed);
                 return Ok(());
             }
         };
         let handle = node.handle().clone();
+        self.orders.clear();
+        if let Some(plant) = self.plant {
+            plant.put_into(&handle);
+        }
         *self.handle.lock() = Some(handle.clone());
         tokio::spawn(publish(handle.clone(), life, self.history.clone()));
         tokio::spawn(lead(handle.clone(), self.history.clone()));
         tokio::spawn(port::serve(clients, handle.clone()));
+        tokio::spawn(orders::serve(self.orders.clone(), handle.clone(), self.plant));
         let fatal = handle.fatal().await;
-        self.history.stopped(self.id, &fatal.to_string());
+        let removed = fatal.kind == FatalKind::Removed;
+        self.history.stopped(self.id, &fatal.to_string(), removed);
+        self.orders.clear();
+        if let Some(plant) = self.plant {
+            plant.put_into(&handle);
+        }
         *self.handle.lock() = None;
         Ok(())
     }
@@ -136,6 +153,7 @@ impl Machine {
             log: self.log.open(),
             state: self.state.open(),
             api: Box::new(listen(API_PORT, Transport::H2).await?),
+            quic: None,
             raft: Box::new(listen(RAFT_PORT, Transport::Raft).await?),
             dial: Arc::new(SimDial {
                 from: self.id,
@@ -151,6 +169,7 @@ impl Machine {
             disk: self.space.clone(),
             inspect: None,
             authorities: Arc::new(Vec::new),
+            audit_log: None,
             pinned: None,
             incarnation: Incarnation {
                 directory: self.directory,
@@ -213,6 +232,8 @@ fn config(node: NodeId) -> Config {
         api: format!("{}:{API_PORT}", host(NodeId(id))),
     };
     config.mesh.members = Tables((1..=NODES).map(member).collect());
+    let own = orders::endpoint(node);
+    (config.raft.advertise, config.api.advertise) = (Some(own.raft), Some(own.api));
     config.raft.snapshot_entries = 200;
     config.raft.log_entries_kept = 40;
     config.raft.log_purge_entries_min = 20;
@@ -249,12 +270,7 @@ async fn publish(handle: Handle, life: u64, history: History) {
     let mut units = handle.units();
     loop {
         match units.recv().await {
-            Ok(recorded) => history.published(Published {
-                node: handle.node(),
-                life,
-                revision: recorded.unit.position.revision,
-                chain: recorded.chain,
-            }),
+            Ok(recorded) => history.published(handle.node(), life, recorded),
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => break,
         }

@@ -66,7 +66,7 @@ impl From<&Peer> for PeerSeen {
         Self {
             version: peer.meta.version,
             etag: peer.meta.etag().to_string(),
-            value: peer.spec.labels.get(VALUE).cloned(),
+            value: peer.spec.labels.get(VALUE).map(str::to_owned),
             status: format!("{:?}", peer.status),
         }
     }
@@ -200,6 +200,8 @@ fn proposed(answer: Answer) -> Reply {
                 Outcome::Applied { .. } => Became::Applied,
                 Outcome::Rejected(rejection) => Became::Rejected(rejection.code().to_owned()),
                 Outcome::Replayed { of } => Became::Replayed(*of),
+                // No approval policy is in force here: to whoever asked, it is not done.
+                Outcome::Staged { .. } => Became::Rejected("pending_approval".to_owned()),
             };
             Reply::Recorded(recorded.unit.position.revision, recorded.chain, became)
         }

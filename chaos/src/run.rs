@@ -1,6 +1,8 @@
 //! One seed as a story: set up, faults one after another, calm, and then the questions.
 
-use std::{error::Error, sync::Arc, sync::atomic::Ordering, time::Duration};
+mod changes;
+
+use std::{collections::BTreeSet, error::Error, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use raft::engine::memory::{Fault as DiskFault, Lost};
 use rand::{Rng, rngs::StdRng};
@@ -15,13 +17,17 @@ use crate::{
     invariants::{self, Findings},
     network::{Links, host},
     node::Machine,
+    orders::Taken,
     plant::Plant,
-    schedule::{Fault, Kind, NODES, Schedule, Target, rng},
+    restored::restored,
+    schedule::{Fault, Kind, MACHINES, NEWCOMER, NODES, Schedule, Target, rng},
     workload::{CLIENTS, Client, Signals},
 };
 
 /// How long each part of a story may take, in simulated time.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How much longer than planned a partition lasts where it has cost nothing yet.
+const FELT_WITHIN: Duration = Duration::from_secs(2);
 /// How often the disks' speed changes.
 const DISKS_CHANGE: Duration = Duration::from_millis(400);
 /// How long the nodes have to agree before they are believed to.
@@ -121,6 +127,10 @@ struct World {
     rng: StdRng,
     clients_ended: bool,
     disks_change: Duration,
+    /// Who votes, as far as it was acknowledged.
+    voters: BTreeSet<NodeId>,
+    removed: Vec<(NodeId, Duration)>,
+    backups: Vec<Taken>,
 }
 
 impl World {
@@ -139,7 +149,7 @@ impl World {
             .build();
         let (history, links, signals) = (History::default(), Arc::new(Links::default()), Signals::default());
         let machine = |id| Arc::new(Machine::new(NodeId(id), seed, links.clone(), history.clone(), plant));
-        let machines: Vec<_> = (1..=NODES).map(machine).collect();
+        let machines: Vec<_> = (1..=MACHINES).map(machine).collect();
         for machine in &machines {
             let software = machine.clone();
             sim.host(host(machine.id), move || software.clone().run());
@@ -157,6 +167,9 @@ impl World {
             rng,
             clients_ended: false,
             disks_change: Duration::ZERO,
+            voters: (1..=NODES).map(NodeId).collect(),
+            removed: Vec::new(),
+            backups: Vec::new(),
         }
     }
 
@@ -219,7 +232,7 @@ impl World {
 
     fn resolve(&mut self, target: Target) -> Result<Option<NodeId>, Box<dyn Error>> {
         match target {
-            Target::Node(node) => Ok(Some(node)),
+            Target::Node(node) => Ok(Some(self.present(node))),
             Target::Leader => {
                 self.until(PATIENCE, |world| world.leader().is_some())?;
                 Ok(self.leader())
@@ -233,13 +246,14 @@ impl World {
         self.pass(after)?;
         let hit = match kind {
             Kind::Kill(target) | Kind::PowerLoss(target) | Kind::Partition(target) => self.resolve(target)?,
-            Kind::PowerLossOfAll => None,
+            Kind::PowerLossOfAll | Kind::Change(..) => None,
         };
         let from = self.sim.elapsed();
         let name = hit.map_or_else(String::new, |node| format!(" (n{node})"));
         self.note(format!("fault begins: {kind}{name}"));
         let (fired, effect) = match (kind, hit) {
-            (Kind::PowerLossOfAll, _) => self.power_loss((1..=NODES).map(NodeId).collect(), lasts)?,
+            (Kind::PowerLossOfAll, _) => self.power_loss(self.members(), lasts)?,
+            (Kind::Change(change, amid), _) => self.change(change, amid, lasts)?,
             (Kind::PowerLoss(_), Some(node)) => self.power_loss(vec![node], lasts)?,
             (Kind::Kill(_), Some(node)) => self.kill(node, lasts)?,
             (Kind::Partition(_), Some(node)) => self.partition(node, lasts)?,
@@ -253,6 +267,18 @@ impl World {
             effect,
             fired,
         })
+    }
+
+    /// The nodes that run: all that were not removed.
+    fn members(&self) -> Vec<NodeId> {
+        let all = (1..=MACHINES).map(NodeId);
+        all.filter(|node| self.removed.iter().all(|(gone, _)| gone != node))
+            .collect()
+    }
+
+    /// A node, or who took its place.
+    fn present(&self, node: NodeId) -> NodeId {
+        if self.members().contains(&node) { node } else { NEWCOMER }
     }
 
     fn machine(&self, node: NodeId) -> Option<Arc<Machine>> {
@@ -310,12 +336,14 @@ impl World {
     }
 
     fn partition(&mut self, node: NodeId, lasts: Duration) -> Result<(bool, String), Box<dyn Error>> {
-        let others: Vec<_> = (1..=NODES).map(NodeId).filter(|other| *other != node).collect();
+        let others: Vec<_> = (1..=MACHINES).map(NodeId).filter(|other| *other != node).collect();
         for other in &others {
             self.sim.partition(host(node), host(*other));
             self.links.cut(node, *other);
         }
         self.pass(lasts)?;
+        // A node that had nothing to say meanwhile was not cut off from anything yet.
+        self.until(FELT_WITHIN, |world| world.links.lost(node) > 0)?;
         let mut lost = 0;
         for other in &others {
             lost += self.links.heal(node, *other);
@@ -327,12 +355,12 @@ impl World {
     /// Waits until all nodes have applied the same, and go on to have.
     fn agree(&mut self) -> Result<bool, Box<dyn Error>> {
         let applied = |world: &Self| {
-            let all: Vec<_> = world
-                .machines
-                .iter()
+            let members = world.members();
+            let machines = world.machines.iter().filter(|machine| members.contains(&machine.id));
+            let all: Vec<_> = machines
                 .filter_map(|machine| machine.handle.lock().as_ref()?.view().applied_index())
                 .collect();
-            let same = all.len() == world.machines.len() && all.windows(2).all(|pair| pair[0] == pair[1]);
+            let same = all.len() == members.len() && all.windows(2).all(|pair| pair[0] == pair[1]);
             if same { all.first().copied() } else { None }
         };
         let end = self.sim.elapsed() + PATIENCE;
@@ -350,16 +378,22 @@ impl World {
     }
 
     fn evidence(&self) -> Evidence {
-        let mut evidence = Evidence::default();
-        for machine in &self.machines {
-            let view = machine.handle.lock().as_ref().map(raft::Handle::view);
-            match view.map(|view| Node::read(machine.id, &view)) {
+        let mut evidence = Evidence {
+            record: self.history.take(),
+            voters: self.voters.clone(),
+            removed: self.removed.clone(),
+            backups: self.backups.iter().map(restored).collect(),
+            ..Evidence::default()
+        };
+        let members = self.members();
+        for machine in self.machines.iter().filter(|machine| members.contains(&machine.id)) {
+            let handle = machine.handle.lock().clone();
+            match handle.map(|handle| Node::read(&handle, &evidence.record.archive)) {
                 Some(Ok(node)) => evidence.nodes.push(node),
                 Some(Err(error)) => evidence.missing.push(format!("n{}: {error}", machine.id)),
                 None => evidence.missing.push(format!("n{} does not run", machine.id)),
             }
         }
-        evidence.record = self.history.take();
         evidence
     }
 }

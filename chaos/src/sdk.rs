@@ -18,7 +18,6 @@ use crate::{
     history::{Call, Outcome},
     network::{API_PORT, CLUSTER, host, node_of},
     port::PeerSeen,
-    schedule::NODES,
     session::Ended,
     workload::VALUE,
 };
@@ -32,15 +31,16 @@ const READ: Duration = Duration::from_millis(1_500);
 pub struct Session {
     client: Client,
     rng: StdRng,
+    machines: u64,
 }
 
 impl Session {
-    /// Begins without connections.
+    /// Begins without connections. `machines`: how many there are, nodes of the cluster or not.
     ///
     /// # Errors
     /// The SDK refuses the endpoints: a bug here.
-    pub fn new(mut rng: StdRng) -> Result<Self, api_client::Error> {
-        let endpoints = (1..=NODES).filter_map(|node| endpoint(NodeId(node))).collect();
+    pub fn new(mut rng: StdRng, machines: u64) -> Result<Self, api_client::Error> {
+        let endpoints = (1..=machines).filter_map(|node| endpoint(NodeId(node))).collect();
         let entropy = SimEntropy {
             clock: SimClock::ahead_by(Arc::default()),
             rng: Mutex::new(rand::SeedableRng::seed_from_u64(rng.next_u64())),
@@ -50,7 +50,7 @@ impl Session {
             .timeout(COMMAND)
             .attempt_timeout(READ)
             .build()?;
-        Ok(Self { client, rng })
+        Ok(Self { client, rng, machines })
     }
 
     /// Carries an operation out.
@@ -137,7 +137,7 @@ impl Session {
 
     /// Reads from one node of its choice, and from no other.
     async fn read(&mut self, peer: &str, consistency: Consistency) -> Ended {
-        let node = NodeId(self.rng.random_range(1..=NODES));
+        let node = NodeId(self.rng.random_range(1..=self.machines));
         self.read_at(node, peer, consistency).await
     }
 

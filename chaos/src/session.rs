@@ -11,7 +11,7 @@ use crate::{
     history::Outcome,
     network::{CLIENT_PORT, host},
     port::{self, Ask, Became, Reply},
-    schedule::NODES,
+    schedule::MACHINES,
 };
 
 /// How long one attempt may take.
@@ -71,7 +71,7 @@ impl Session {
     }
 
     fn any(&mut self) -> NodeId {
-        NodeId(self.rng.random_range(1..=NODES))
+        NodeId(self.rng.random_range(1..=MACHINES))
     }
 
     async fn run(&mut self, ask: &Ask, mut whom: impl FnMut(&mut Self) -> NodeId) -> Ended {

@@ -24,7 +24,7 @@ use crate::{
     clock,
     history::{Call, History, Outcome},
     network::CLUSTER,
-    schedule::rng,
+    schedule::{MACHINES, rng},
     sdk,
     session::Session,
 };
@@ -78,7 +78,7 @@ impl Client {
     pub fn new(number: u64, seed: u64, history: History, signals: Signals) -> Result<Self, api_client::Error> {
         let random = rng(seed, 0x2000 + number);
         let door = if number.is_multiple_of(2) {
-            Door::Api(Box::new(sdk::Session::new(random)?))
+            Door::Api(Box::new(sdk::Session::new(random, MACHINES)?))
         } else {
             Door::Direct(Box::new(Session::new(random)))
         };

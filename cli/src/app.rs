@@ -11,7 +11,7 @@ use api_client::{
 };
 
 use crate::{
-    failure::{DetachNote, Failure},
+    failure::{Detach, DetachNote, Failure},
     output::{Format, Look, clean},
     streams::Streams,
 };
@@ -24,6 +24,12 @@ pub struct App<'a> {
     flags: Flags,
     environment: Environment,
     detach: DetachNote,
+    /// Made when it is first needed.
+    client: Mutex<Option<Client>>,
+    /// What was said of the way to the mesh last.
+    told: String,
+    /// The trace that this command is.
+    pub traceparent: Option<String>,
 }
 
 impl<'a> App<'a> {
@@ -34,6 +40,9 @@ impl<'a> App<'a> {
             flags,
             environment,
             detach: Arc::new(Mutex::new(None)),
+            client: Mutex::new(None),
+            told: String::new(),
+            traceparent: None,
         }
     }
 
@@ -61,12 +70,45 @@ impl<'a> App<'a> {
         Ok(Context::load(&self.flags, &self.environment)?)
     }
 
-    /// A client for the context.
+    /// The client for the context: one for the whole command, with its connections.
     pub fn client(&self) -> Result<Client, Failure> {
+        let mut made = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = &*made {
+            return Ok(client.clone());
+        }
         let builder = api_client::Builder::from_context(&self.context()?)?;
-        Ok(builder
-            .user_agent(concat!("mesh/", env!("CARGO_PKG_VERSION")))
-            .build()?)
+        let builder = builder.user_agent(concat!("mesh/", env!("CARGO_PKG_VERSION")));
+        let builder = match &self.traceparent {
+            Some(traceparent) => builder.traceparent(traceparent),
+            None => builder,
+        };
+        Ok(made.insert(builder.build()?).clone())
+    }
+
+    /// What there is to say to people, and was not said yet, of nodes that were asked over HTTP/2 because HTTP/3 was not
+    /// to be had.
+    pub fn downgrades(&mut self) -> Option<String> {
+        let made = self.client.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let nodes: Vec<String> = made
+            .iter()
+            .flat_map(Client::downgrades)
+            .map(|(endpoint, why)| format!("{endpoint} ({})", why.describe()))
+            .collect();
+        let told = nodes.join(", ");
+        if told.is_empty() || told == self.told {
+            return None;
+        }
+        self.told.clone_from(&told);
+        Some(format!(
+            "HTTP/2 instead of HTTP/3 to {told}; --transport h2, or `transport = \"h2\"` in the context, saves trying"
+        ))
+    }
+
+    /// Tells a terminal of them.
+    pub fn tell_downgrades(&mut self) {
+        if let Some(note) = self.downgrades() {
+            self.tell(&note);
+        }
     }
 
     /// Shared with whoever hears of an interrupt.
@@ -74,9 +116,9 @@ impl<'a> App<'a> {
         Arc::clone(&self.detach)
     }
 
-    /// From now on an interrupt says `resume`.
-    pub fn on_interrupt(&self, resume: String) {
-        *self.detach.lock().unwrap_or_else(PoisonError::into_inner) = Some(resume);
+    /// From now on an interrupt says what was `left`, and how to `resume`.
+    pub fn on_interrupt(&self, left: &'static str, resume: String) {
+        *self.detach.lock().unwrap_or_else(PoisonError::into_inner) = Some(Detach { left, resume });
     }
 
     /// Writes one line of data.
@@ -87,6 +129,13 @@ impl<'a> App<'a> {
     /// Writes data that has its own line end.
     pub fn text(&mut self, text: &str) -> io::Result<()> {
         self.streams.out.write_all(text.as_bytes())
+    }
+
+    /// A line for people beside the data, also where they read it later: not where a program reads what is answered.
+    pub fn remark(&mut self, text: &str) {
+        if !self.format().is_machine() {
+            self.streams.note(&clean(text));
+        }
     }
 
     /// A note for people on one line: only where standard error is a terminal.

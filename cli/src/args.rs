@@ -54,9 +54,9 @@ pub struct Global {
     #[arg(long, global = true, value_name = "FILE")]
     key: Option<PathBuf>,
     /// Limit of each request, retries included, such as 20s [default: 10s]
-    #[arg(long, global = true, value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = crate::values::duration, allow_hyphen_values = true)]
     request_timeout: Option<Duration>,
-    /// Protocol: auto, h3 or h2 [default: auto]
+    /// Protocol: h3, h2, or auto for HTTP/3 where it can be had [default: auto]
     #[arg(long, global = true, value_name = "NAME")]
     transport: Option<String>,
     /// Output format [default: table]
@@ -116,32 +116,5 @@ pub fn format(global: &Global, environment: &Environment) -> Result<Sourced<Form
                 })
             }
         },
-    }
-}
-
-/// Parses a duration such as `20s` or `1m30s`, above 0.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    if text
-        .trim()
-        .strip_prefix('-')
-        .is_some_and(|rest| api_client::duration::parse(rest).is_ok())
-    {
-        return Err("a duration cannot be below 0; give at least 1ms".to_owned());
-    }
-    match api_client::duration::parse(text) {
-        Ok(Duration::ZERO) => Err("give at least 1ms".to_owned()),
-        Ok(duration) => Ok(duration),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// Text for the audit trail, on one line: it is shown on terminals for as long as the mesh exists.
-pub fn words(text: &str) -> Result<String, String> {
-    match text.chars().find(|character| character.is_control()) {
-        Some(character) => Err(format!(
-            "it holds the control character U+{:04X}; write it on one line, without tabs and escape sequences",
-            u32::from(character)
-        )),
-        None => Ok(text.to_owned()),
     }
 }

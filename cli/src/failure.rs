@@ -14,8 +14,17 @@ use crate::{
     streams::Streams,
 };
 
-/// What to say when the user interrupts: how to resume what goes on without them.
-pub type DetachNote = Arc<Mutex<Option<String>>>;
+/// What to say when the user interrupts: what they leave, and how to come back to it.
+pub type DetachNote = Arc<Mutex<Option<Detach>>>;
+
+/// What an interrupt ends, and what it does not.
+#[derive(Debug, Clone)]
+pub struct Detach {
+    /// `detached; the operation goes on`
+    pub left: &'static str,
+    /// How to go on.
+    pub resume: String,
+}
 
 /// Why a command did not end well.
 #[derive(Debug)]
@@ -41,7 +50,7 @@ impl Failure {
     pub fn interrupted(note: &DetachNote) -> Self {
         let note = note.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match note {
-            Some(resume) => Self::found("interrupted", "detached; the operation goes on", resume),
+            Some(Detach { left, resume }) => Self::found("interrupted", left, resume),
             None => Self::found("interrupted", "interrupted", ""),
         }
     }

@@ -6,8 +6,10 @@ use api_client::Answer;
 use clap::Args;
 use prost::{Message, Name};
 use proto::v1::{
-    AuditCheckpoint, AuditRecord, Cluster, ConfigVersion, ListAuditCheckpointsResponse, ListAuditRecordsResponse,
-    ListClustersResponse, ListConfigVersionsResponse, ListOperationsResponse, ListPeersResponse, Operation, Peer,
+    Approval, AuditCheckpoint, AuditRecord, Cluster, ConfigVersion, ListApprovalsResponse,
+    ListAuditCheckpointsResponse, ListAuditRecordsResponse, ListClustersResponse, ListConfigVersionsResponse,
+    ListNamespacesResponse, ListOperationsResponse, ListPeersResponse, ListPresenceResponse, ListShardHistoryResponse,
+    ListShardsResponse, Namespace, Operation, Peer, Presence, Shard, list_shard_history_response,
 };
 
 use crate::{
@@ -28,6 +30,19 @@ pub struct Page {
     /// Continue behind an earlier page: its nextCursor
     #[arg(long, value_name = "CURSOR", default_value = "", hide_default_value = true)]
     pub cursor: String,
+}
+
+impl Page {
+    /// Refuses flags of a page beside `--watch`, which shows all there is.
+    pub fn unwatched(&self) -> Result<(), Failure> {
+        if self.limit.is_none() && self.cursor.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::usage(
+            "--limit and --cursor have no meaning with --watch",
+            "leave them out: a watch begins with all there is; `--for` ends it",
+        ))
+    }
 }
 
 /// The response of a list RPC.
@@ -57,10 +72,15 @@ macro_rules! listing {
 listing!(
     ListPeersResponse: Peer,
     ListOperationsResponse: Operation,
+    ListApprovalsResponse: Approval,
     ListAuditRecordsResponse: AuditRecord,
     ListAuditCheckpointsResponse: AuditCheckpoint,
     ListClustersResponse: Cluster,
-    ListConfigVersionsResponse: ConfigVersion
+    ListConfigVersionsResponse: ConfigVersion,
+    ListNamespacesResponse: Namespace,
+    ListShardsResponse: Shard,
+    ListShardHistoryResponse: list_shard_history_response::Entry,
+    ListPresenceResponse: Presence
 );
 
 /// Lists with `fetch(limit, cursor)`. JSON and YAML show one response unchanged; the other formats follow the pages
@@ -92,15 +112,14 @@ where
     }
     let mut left = page.limit.unwrap_or(u32::MAX);
     let mut cursor = page.cursor.clone();
-    let mut header = true;
+    let mut columns = Columns::default();
     loop {
         let response = fetch(left.min(PAGE_MAX), cursor.clone()).await?.message;
         let items = response.items();
         // A page may be empty and still not be the last: the server looks at a bounded number of records for each.
         let last = response.next_cursor().is_empty();
         if last || !items.is_empty() {
-            write(app, items, header)?;
-            header = false;
+            write_page(app, items, &mut columns)?;
         }
         left = left.saturating_sub(u32::try_from(items.len()).unwrap_or(u32::MAX));
         if last {
@@ -124,9 +143,23 @@ where
     }
 }
 
+/// What was written of a table so far.
+#[derive(Debug, Default)]
+struct Columns {
+    /// How wide each is; empty before the first page.
+    widths: Vec<usize>,
+    begun: bool,
+}
+
 /// Writes items that are not a response of their own.
-pub fn write<T: Show>(app: &mut App<'_>, items: &[T], header: bool) -> Result<(), Failure> {
+pub fn write<T: Show>(app: &mut App<'_>, items: &[T]) -> Result<(), Failure> {
+    write_page(app, items, &mut Columns::default())
+}
+
+/// Writes the next items of a list. The header of the first page stands for all, and columns only ever get wider.
+fn write_page<T: Show>(app: &mut App<'_>, items: &[T], columns: &mut Columns) -> Result<(), Failure> {
     let look = app.look();
+    let first = !std::mem::replace(&mut columns.begun, true);
     match app.format() {
         Format::Name => {
             for item in items {
@@ -140,18 +173,14 @@ pub fn write<T: Show>(app: &mut App<'_>, items: &[T], header: bool) -> Result<()
         }
         Format::Table | Format::Wide | Format::Json | Format::Yaml => {
             if items.is_empty() {
-                if header {
-                    app.tell("nothing found");
+                if first {
+                    app.remark("nothing found");
                 }
                 return Ok(());
             }
-            let text = table::rows(
-                &T::header(look.wide),
-                items.iter().map(|item| item.row(look)),
-                look.colour,
-            );
-            // The header of the first page stands for all.
-            let text = if header {
+            let rows = items.iter().map(|item| item.row(look));
+            let text = table::page(&T::header(look.wide), rows, &mut columns.widths, look.colour);
+            let text = if first {
                 text.as_str()
             } else {
                 text.split_once('\n').map_or("", |(_, rows)| rows)

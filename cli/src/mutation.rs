@@ -15,20 +15,21 @@ use crate::{
         diff::{self, Difference},
         peers, word,
     },
+    preview,
 };
 
 /// Flags of every mutation.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Change")]
 pub struct MutationArgs {
-    /// Show what would happen, change nothing
+    /// Show what would happen and every check, change nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Why, for the audit trail
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = crate::args::words)]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = crate::values::words)]
     pub reason: String,
     /// Change ticket, for the audit trail
-    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true, value_parser = crate::args::words)]
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true, value_parser = crate::values::words)]
     pub ticket: String,
     /// Only if the record's ETag is still this
     #[arg(long, value_name = "ETAG", default_value = "", hide_default_value = true)]
@@ -116,9 +117,12 @@ where
     }
     if app.format() != Format::Table && app.format() != Format::Wide {
         let answer = call().await?;
-        return listing::one(app, &answer.message).map(|()| answer);
+        if !preview::document(app, &answer.message, &answer.meta)? {
+            listing::one(app, &answer.message)?;
+        }
+        return Ok(answer);
     }
-    let (before, answer) = preview(now, call).await?;
+    let (before, answer) = before_and_after(now, call).await?;
     let name = clean(&answer.message.name()).into_owned();
     let removed = done == "deregistered";
     let after = (!removed).then_some(&answer.message);
@@ -132,16 +136,29 @@ where
         app.line(&format!("{name} would be {done}{at} (dry run, nothing was changed):"))?;
         app.text(&diff::render(&differences, colour))?;
     }
-    if let Some(revision) = revision {
+    after_preview(app, &answer.meta)?;
+    Ok(answer)
+}
+
+/// What comes after what a dry run would change: the checks, who has to agree, and how to commit it.
+pub fn after_preview(app: &mut App<'_>, meta: &Meta) -> Result<(), Failure> {
+    preview::checks(app, meta)?;
+    if let Some(who) = &meta.approval_needed {
+        app.line(&format!(
+            "it would wait for approval: {}",
+            clean(&who.replace('_', " "))
+        ))?;
+    }
+    if let Some(revision) = meta.revision {
         app.tell(&format!(
             "to commit exactly this, repeat without --dry-run and with --if-revision {revision}"
         ));
     }
-    Ok(answer)
+    Ok(())
 }
 
 /// The record before, and the dry run's answer at the same revision; where writes go on meanwhile, the nearest to it.
-async fn preview<T, N, F>(now: impl Fn() -> N, call: impl Fn() -> F) -> Result<(Option<T>, Answer<T>), Failure>
+async fn before_and_after<T, N, F>(now: impl Fn() -> N, call: impl Fn() -> F) -> Result<(Option<T>, Answer<T>), Failure>
 where
     N: Future<Output = api_client::Result<Answer<T>>>,
     F: Future<Output = api_client::Result<Answer<T>>>,
@@ -162,7 +179,8 @@ where
     }
 }
 
-fn show<T: Subject>(app: &mut App<'_>, answer: &Answer<T>, done: &str) -> Result<(), Failure> {
+/// Shows what was done to a record.
+pub fn show<T: Subject>(app: &mut App<'_>, answer: &Answer<T>, done: &str) -> Result<(), Failure> {
     let record = &answer.message;
     match app.format() {
         Format::Table => {

@@ -63,6 +63,7 @@ pub async fn ask<M: Method>(
         stay: true,
         once: true,
         consistency: Some(Consistency::Local),
+        ..CallOptions::default()
     };
     client.call::<M>(request, options).await.map(|answer| answer.message)
 }

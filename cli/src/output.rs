@@ -1,21 +1,28 @@
 //! How answers are shown: formats, and how each kind of record looks in them.
 
 pub mod alarms;
+pub mod approvals;
 pub mod audit;
 pub mod clusters;
 pub mod config;
 pub mod diff;
+pub mod distribution;
 pub mod history;
 pub mod json;
 pub mod levels;
 pub mod members;
+pub mod moves;
+pub mod namespaces;
 pub mod operations;
 pub mod peers;
+pub mod presence;
+pub mod shards;
 pub mod status;
 pub mod style;
 pub mod table;
 pub mod time;
 pub mod upgrade;
+pub mod watch;
 
 use std::borrow::Cow;
 
@@ -112,6 +119,19 @@ pub fn pairs(map: &std::collections::BTreeMap<String, String>) -> String {
         .map(|(key, value)| format!("{key}={value}"))
         .collect::<Vec<_>>()
         .join(",")
+}
+
+/// Tenths of a percent as the mesh writes them: `12.5 %`.
+pub fn percent(permille: u32) -> String {
+    format!("{}.{} %", permille / 10, permille % 10)
+}
+
+/// `1 shard`, `2 shards`
+pub fn count(number: u64, one: &str) -> String {
+    match number {
+        1 => format!("1 {one}"),
+        more => format!("{more} {one}s"),
+    }
 }
 
 /// The words of an enum as tables print them: lower case, and `-` for what a newer server may mean.

@@ -4,17 +4,8 @@ use std::io::Write as _;
 
 use crate::{app::App, failure::Failure};
 
-/// What a command has for who does not want to confirm yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Preview {
-    /// `--dry-run`
-    DryRun,
-    /// Nothing.
-    None,
-}
-
 /// Asks `question` unless `yes`. Where nobody can answer, refuses and names the flag: a program does not consent.
-pub async fn confirm(app: &mut App<'_>, yes: bool, question: &str, preview: Preview) -> Result<(), Failure> {
+pub async fn confirm(app: &mut App<'_>, yes: bool, question: &str) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }
@@ -22,10 +13,7 @@ pub async fn confirm(app: &mut App<'_>, yes: bool, question: &str, preview: Prev
         return Err(Failure::found(
             "confirmation_required",
             format!("{question} This asks for confirmation, and there is no terminal to ask at"),
-            match preview {
-                Preview::DryRun => "add --yes to confirm, or --dry-run to see what would happen",
-                Preview::None => "add --yes to confirm",
-            },
+            "add --yes to confirm, or --dry-run to see what would happen",
         ));
     }
     write!(app.streams.err, "{question} [y/N] ")?;
@@ -36,6 +24,10 @@ pub async fn confirm(app: &mut App<'_>, yes: bool, question: &str, preview: Prev
         std::io::stdin().read_line(&mut line).map(|_| line)
     });
     let line = line.await.map_err(std::io::Error::other)??;
+    if !line.ends_with('\n') {
+        // Ctrl-D: what follows begins a line of its own.
+        writeln!(app.streams.err)?;
+    }
     match line.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
         _ => Err(Failure::found("declined", "not confirmed; nothing was changed", "")),

@@ -27,7 +27,7 @@ pub struct WaitArgs {
     #[arg(long)]
     pub wait: bool,
     /// How long to wait, such as 20s; the operation goes on after that
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = crate::args::duration, allow_hyphen_values = true, requires = "wait")]
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = crate::values::duration, allow_hyphen_values = true, requires = "wait")]
     pub timeout: Duration,
 }
 
@@ -42,7 +42,10 @@ pub async fn until_ended(
     mut changed: impl FnMut(&mut App<'_>, &Operation) -> Result<(), Failure>,
 ) -> Result<Operation, Failure> {
     let deadline = Instant::now() + limit;
-    app.on_interrupt(format!("resume with `mesh operations watch {id}`"));
+    app.on_interrupt(
+        "detached; the operation goes on",
+        format!("resume with `mesh operations watch {id}`"),
+    );
     let spinner = Spinner::new(app, id);
     let mut operation: Option<Operation> = None;
     loop {
@@ -127,7 +130,7 @@ impl Spinner {
             return Self(ProgressBar::hidden());
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+        if let Ok(style) = ProgressStyle::with_template("{spinner} ({elapsed}) {wide_msg}") {
             bar.set_style(style);
         }
         bar.set_message(format!("operation {}", clean(id)));
@@ -135,13 +138,14 @@ impl Spinner {
         Self(bar)
     }
 
+    /// How far it is. What it waits for comes before its step: a terminal cuts off the end.
     fn show(&self, operation: &Operation) {
-        let mut message = format!("{} {}", clean(&operation.target), word(operation.state().as_str_name()));
-        for part in [
-            operations::step(operation),
-            operations::progress(operation),
-            operation.detail.clone(),
-        ] {
+        let mut message = clean(&operation.target).into_owned();
+        let progress = operations::progress(operation);
+        if progress != "-" {
+            message.push_str(&format!(" {progress}"));
+        }
+        for part in [operation.detail.clone(), operations::step(operation)] {
             if !part.is_empty() && part != "-" {
                 message.push_str(&format!(" · {}", clean(&part)));
             }

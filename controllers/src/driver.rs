@@ -9,15 +9,19 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    approvals::Approvals,
     bootstrap::Bootstrap,
     checkpoint::{Checkpoint, Schedule},
     checkup::{Checkup, Seen, Sight},
     controller::{Controller, Node, PROPOSAL_TIMEOUT, Pass},
     describe::Describe,
     drain::Drain,
+    namespaces::Namespaces,
     ports::Signer,
+    presence::{Hearing, Presence},
     refusals::RefusalLog,
     retention::Retention,
+    shards::Shards,
     standing::Standing,
 };
 
@@ -42,6 +46,8 @@ pub struct Config {
     pub drain_settle: Duration,
     /// Signs checkpoints.
     pub signer: Arc<dyn Signer>,
+    /// Where plans are worked out.
+    pub threads: raft::Threads,
     /// The node's clocks.
     pub clock: Arc<dyn Clock>,
     /// Refusals that wait to be committed.
@@ -66,7 +72,14 @@ pub struct Running {
     stop: CancellationToken,
     driver: tokio::task::JoinHandle<()>,
     board: Board,
+    senses: Senses,
+}
+
+/// What loops know that others may look at.
+#[derive(Clone, Default)]
+struct Senses {
     sight: Sight,
+    hearing: Hearing,
 }
 
 impl Running {
@@ -79,7 +92,13 @@ impl Running {
     /// What this node saw of the members at its last checkup, while it leads. Sharing it costs nothing.
     #[must_use]
     pub fn seen(&self) -> Arc<Mutex<Vec<Seen>>> {
-        self.sight.0.clone()
+        self.senses.sight.0.clone()
+    }
+
+    /// What this node hears of peers, while it leads. Sharing it costs nothing.
+    #[must_use]
+    pub fn hearing(&self) -> Hearing {
+        self.senses.hearing.clone()
     }
 
     /// Stops the loops and waits for them, at most as long as one proposal may take.
@@ -120,18 +139,18 @@ pub fn start(handle: Handle, config: Config) -> Running {
         handle,
         clock: config.clock.clone(),
     };
-    let sight = Sight::default();
-    let driver = tokio::spawn(drive(node, config, board.clone(), sight.clone(), stop.clone()));
+    let senses = Senses::default();
+    let driver = tokio::spawn(drive(node, config, board.clone(), senses.clone(), stop.clone()));
     Running {
         stop,
         driver,
         board,
-        sight,
+        senses,
     }
 }
 
 /// Runs this node's own loops always, and the leader's while it leads.
-async fn drive(node: Node, config: Config, board: Board, sight: Sight, stop: CancellationToken) {
+async fn drive(node: Node, config: Config, board: Board, senses: Senses, stop: CancellationToken) {
     let mut own = JoinSet::new();
     let describe = Describe {
         cluster: config.cluster.clone(),
@@ -144,12 +163,12 @@ async fn drive(node: Node, config: Config, board: Board, sight: Sight, stop: Can
         board.clone(),
         stop.clone(),
     ));
-    own.spawn(run(Standing, node.clone(), board.clone(), stop.clone()));
+    own.spawn(run(Standing::default(), node.clone(), board.clone(), stop.clone()));
     let mut status = node.handle.watch_status();
     while !stop.is_cancelled() {
         let leads = status.borrow_and_update().is_leader();
         if leads {
-            lead(&node, &config, (&board, &sight), &stop, &mut status).await;
+            lead(&node, &config, (&board, &senses), &stop, &mut status).await;
             continue;
         }
         tokio::select! {
@@ -165,7 +184,7 @@ async fn drive(node: Node, config: Config, board: Board, sight: Sight, stop: Can
 async fn lead(
     node: &Node,
     config: &Config,
-    (board, sight): (&Board, &Sight),
+    (board, senses): (&Board, &Senses),
     stop: &CancellationToken,
     status: &mut tokio::sync::watch::Receiver<raft::Status>,
 ) {
@@ -180,9 +199,20 @@ async fn lead(
         board.clone(),
         term.clone(),
     ));
-    let checkup = Checkup::new(config.checkup_interval, sight.clone());
+    let checkup = Checkup::new(config.checkup_interval, senses.sight.clone());
     loops.spawn(run(checkup, node.clone(), board.clone(), term.clone()));
+    let presence = Presence::new(senses.hearing.clone());
+    loops.spawn(run(presence, node.clone(), board.clone(), term.clone()));
+    let namespaces = Namespaces::new(config.threads);
+    loops.spawn(run(namespaces, node.clone(), board.clone(), term.clone()));
+    loops.spawn(run(
+        Shards::new(config.threads),
+        node.clone(),
+        board.clone(),
+        term.clone(),
+    ));
     loops.spawn(run(Retention::new(), node.clone(), board.clone(), term.clone()));
+    loops.spawn(run(Approvals::new(), node.clone(), board.clone(), term.clone()));
     let checkpoint = Checkpoint::new(config.checkpoints, config.signer.clone());
     loops.spawn(run(checkpoint, node.clone(), board.clone(), term.clone()));
     loop {

@@ -6,6 +6,7 @@
 //!
 //! Does not decide what a step does (`statemachine` handlers and planners do) and knows nothing of the API.
 
+mod approvals;
 mod bootstrap;
 mod checkpoint;
 mod checkup;
@@ -13,15 +14,21 @@ mod controller;
 mod describe;
 mod drain;
 mod driver;
+mod namespaces;
 mod ports;
+mod presence;
 mod refusals;
 mod retention;
+mod shards;
 mod standing;
+#[cfg(test)]
+mod world;
 
 pub use self::{
     checkpoint::Schedule as CheckpointSchedule,
     checkup::Seen,
     driver::{Config, LoopStatus, Running, start},
     ports::{Signed, Signer, SignerError},
+    presence::{Answer as BeatAnswer, Hearing},
     refusals::RefusalLog,
 };

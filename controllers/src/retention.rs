@@ -63,7 +63,7 @@ impl Controller for Retention {
                 tracing::warn!(%to, reason = %rejection.detail(), "history could not be compacted; it is tried later");
                 self.not_before = Instant::now() + AFTER_REJECTION;
             }
-            Some(Outcome::Applied { .. } | Outcome::Replayed { .. }) | None => {}
+            Some(Outcome::Applied { .. } | Outcome::Staged { .. } | Outcome::Replayed { .. }) | None => {}
         }
         Ok(Pass::Again(LOOK_EVERY))
     }

@@ -42,6 +42,12 @@ pub enum Error {
         /// How long.
         seconds: u64,
     },
+    /// A watch could not be read.
+    #[error("a watch: {why}")]
+    Watch {
+        /// Why.
+        why: String,
+    },
     /// The operating system gives no runtime.
     #[error("the runtime cannot be started: {0}")]
     Runtime(std::io::Error),

@@ -32,6 +32,10 @@ pub struct Least {
     pub leaders_killed: usize,
     /// Times that all were killed at once.
     pub all_killed: usize,
+    /// Times that leadership was handed over.
+    pub handed_over: usize,
+    /// Nodes that joined, voted and left.
+    pub joined: usize,
 }
 
 /// What was done.
@@ -125,7 +129,8 @@ pub fn check(done: &Done, nodes: &[u64], fired: &[Fired], least: &Least) -> Vec<
     let of = |fault: Fault| {
         fired
             .iter()
-            .filter(|fired| fired.fault == fault && fired.after.term > fired.before.term)
+            .filter(|fired| fired.fault == fault)
+            .filter(|fired| fault == Fault::JoinAndLeave || fired.after.term > fired.before.term)
             .count()
     };
     want(
@@ -137,6 +142,16 @@ pub fn check(done: &Done, nodes: &[u64], fired: &[Fired], least: &Least) -> Vec<
         "kills of all nodes survived".to_owned(),
         of(Fault::KillAll),
         least.all_killed,
+    );
+    want(
+        "leaders that handed over".to_owned(),
+        of(Fault::HandOver),
+        least.handed_over,
+    );
+    want(
+        "nodes that joined, voted and left".to_owned(),
+        of(Fault::JoinAndLeave),
+        least.joined,
     );
     want("writes that were redirected or repeated".to_owned(), done.repeated, 1);
     want(
@@ -168,6 +183,8 @@ mod tests {
         between_faults: 1,
         leaders_killed: 1,
         all_killed: 0,
+        handed_over: 0,
+        joined: 0,
     };
 
     fn operation(us: u64, call: Call, attempts: u32) -> Operation {

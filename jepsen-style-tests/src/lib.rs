@@ -10,6 +10,7 @@
 //! meshkit-jepsen-style-tests run --seconds 60 --kills 5     a run, judged
 //! meshkit-jepsen-style-tests check HISTORY.jsonl            the judgement alone, on a recorded history
 //! meshkit-jepsen-style-tests failover --kills 20            how long until a write is acknowledged again
+//! meshkit-jepsen-style-tests operators                      50 operators, approvals, mass drains, watches, audit
 //! ```
 //!
 //! Not here: how processes are started and killed (`node/harness`), simulated faults (`chaos/`).
@@ -21,6 +22,7 @@ pub mod gates;
 pub mod history;
 pub mod keys;
 pub mod nemesis;
+pub mod operators;
 pub mod recency;
 pub mod register;
 pub mod run;

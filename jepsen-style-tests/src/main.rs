@@ -7,7 +7,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
-use meshkit_jepsen_style_tests::{Error, failover, history::History, run};
+use meshkit_jepsen_style_tests::{Error, failover, history::History, operators, run};
 
 /// Jepsen-style tests of a mesh in real processes.
 #[derive(Debug, Parser)]
@@ -23,7 +23,8 @@ enum Command {
         /// How long clients work.
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..=86_400))]
         seconds: u64,
-        /// Leaders to kill with `kill -9`; after every fourth, and at the end, all nodes are killed at once.
+        /// Leaders to kill with `kill -9`; after every fourth, and at the end, all nodes are killed at once. Before each,
+        /// leadership is handed over, or a node joins, votes and leaves.
         #[arg(long, default_value_t = 4)]
         kills: u32,
         /// Clients, spread over the nodes.
@@ -65,6 +66,64 @@ enum Command {
         #[arg(long = "env", value_parser = setting)]
         environment: Vec<(String, String)>,
     },
+    /// Let many operators change, ask for, approve and watch at once, and judge what came of it; and measure at what rate.
+    Operators(Operators),
+}
+
+/// How many do what, and for how long.
+#[derive(Debug, clap::Args)]
+struct Operators {
+    /// Operators, each a principal of their own.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(10..=500))]
+    operators: u16,
+    /// Peers that they share.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(60..=5_000))]
+    peers: u16,
+    /// Cluster records.
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=900))]
+    clusters: u16,
+    /// How long each phase is.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(2..=3_600))]
+    seconds: u64,
+    /// Pairs of a phase of plain changes and one with everything.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(0..=100))]
+    rounds: u16,
+    /// Watch each node in each form in the counted phases, too: seven watches instead of three.
+    #[arg(long)]
+    watch_all: bool,
+    /// Leave out the last phase, in which the leader is killed.
+    #[arg(long)]
+    no_kill: bool,
+    /// The least share of the plain rate that counts as enough, in percent.
+    #[arg(long, default_value_t = 80)]
+    share: u8,
+    /// Decides what operators choose; random if absent.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// A setting of the nodes, such as MESHKIT_LOG__LEVEL=debug. Repeat for more.
+    #[arg(long = "env", value_parser = setting)]
+    environment: Vec<(String, String)>,
+}
+
+impl Operators {
+    /// True where all is well, and fast enough.
+    fn run(self) -> Result<bool, Error> {
+        let plan = operators::Plan {
+            operators: self.operators.into(),
+            peers: self.peers.into(),
+            clusters: self.clusters.into(),
+            length: Duration::from_secs(self.seconds),
+            rounds: self.rounds.into(),
+            at_each: self.watch_all,
+            kill: !self.no_kill,
+            seed: self.seed.unwrap_or_else(rand::random),
+            environment: self.environment,
+        };
+        let verdict = operators::run(&plan, false, |line| eprintln!("{line}"))?;
+        print!("{}", verdict.told());
+        let enough = f64::from(self.share) / 100.0;
+        Ok(verdict.is_good() && verdict.ratio().is_none_or(|ratio| ratio >= enough))
+    }
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {
@@ -124,6 +183,7 @@ fn act(command: Command) -> Result<bool, Error> {
             );
             Ok(violations.is_empty())
         }
+        Command::Operators(shape) => shape.run(),
         Command::Failover {
             kills,
             nodes,

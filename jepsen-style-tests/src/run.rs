@@ -37,7 +37,8 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(30);
 pub struct Plan {
     /// How long clients work, faults included; longer where the faults take longer.
     pub length: Duration,
-    /// Leaders to kill, spread over the length. All nodes are killed at once besides.
+    /// Leaders to kill, spread over the length. All nodes are killed at once besides, leadership is handed over, and
+    /// nodes join and leave.
     pub kills: u32,
     /// Clients, spread over the nodes.
     pub clients: u32,
@@ -277,6 +278,7 @@ fn work(
         client,
         recorder: &shared.recorder,
         runtime: runtime.handle(),
+        joined: 0,
     };
     let faults = faults(plan.kills);
     let mut fired = Vec::new();
@@ -321,10 +323,15 @@ fn work(
     Ok((shared.recorder.history()?, fired))
 }
 
-/// Leaders one by one; everybody after every few of them, and at the end.
+/// Leaders one by one; everybody after every few of them, and at the end. Between them what operators do.
 fn faults(kills: u32) -> Vec<Fault> {
     let mut faults = Vec::new();
     for number in 1..=kills {
+        faults.push(if number % 2 == 1 {
+            Fault::HandOver
+        } else {
+            Fault::JoinAndLeave
+        });
         faults.push(Fault::KillLeader);
         if number % KILL_ALL_AFTER == 0 || number == kills {
             faults.push(Fault::KillAll);
@@ -344,6 +351,8 @@ fn least(plan: &Plan) -> Least {
         between_faults: 10,
         leaders_killed: of(Fault::KillLeader),
         all_killed: of(Fault::KillAll),
+        handed_over: of(Fault::HandOver),
+        joined: of(Fault::JoinAndLeave),
     }
 }
 
@@ -379,14 +388,22 @@ mod tests {
 
     #[test]
     fn everybody_is_killed_now_and_then_and_at_the_end() {
-        use Fault::{KillAll, KillLeader};
+        use Fault::{HandOver, JoinAndLeave, KillAll, KillLeader};
         assert_eq!(faults(0), []);
-        assert_eq!(faults(1), [KillLeader, KillAll]);
-        assert_eq!(
-            faults(5),
-            [
-                KillLeader, KillLeader, KillLeader, KillLeader, KillAll, KillLeader, KillAll
-            ]
-        );
+        assert_eq!(faults(1), [HandOver, KillLeader, KillAll]);
+        let four = [
+            HandOver,
+            KillLeader,
+            JoinAndLeave,
+            KillLeader,
+            HandOver,
+            KillLeader,
+            JoinAndLeave,
+            KillLeader,
+            KillAll,
+        ];
+        assert_eq!(faults(4), four);
+        assert_eq!(faults(5)[..9], four);
+        assert_eq!(faults(5)[9..], [HandOver, KillLeader, KillAll]);
     }
 }

@@ -40,7 +40,7 @@ pub async fn read(client: &Client) -> Result<Vec<Applied>> {
         let mut request = ListAuditRecordsRequest {
             limit: 1_000,
             cursor,
-            action: "peers.label".into(),
+            action: "peers.patch".into(),
             ..Default::default()
         };
         request.set_outcome(audit_record::Outcome::Applied);
@@ -64,7 +64,10 @@ fn changes(record: &AuditRecord) -> impl Iterator<Item = Applied> {
             audit_record::record::Record::Peer(peer) => peer.labels.get(LABEL)?.parse().ok(),
             audit_record::record::Record::Operation(_)
             | audit_record::record::Record::Cluster(_)
-            | audit_record::record::Record::Config(_) => None,
+            | audit_record::record::Record::Config(_)
+            | audit_record::record::Record::Approval(_)
+            | audit_record::record::Record::Namespace(_)
+            | audit_record::record::Record::Shard(_) => None,
         }
     };
     let peers = record.changes.iter().filter(|change| change.kind == "peer");

@@ -77,6 +77,7 @@ impl DataDirectory {
     pub fn init(config: &Config) -> Result<Self, Failure> {
         let path = &config.node.data_dir;
         let lock = lock(path)?;
+        refuse_unfinished(path)?;
         if let Some(marker) = read_marker(path)? {
             let whose = format!(
                 "node {} of cluster {} of mesh {}",
@@ -108,6 +109,7 @@ impl DataDirectory {
     pub fn open(config: &Config) -> Result<Self, Failure> {
         let path = &config.node.data_dir;
         let lock = lock(path)?;
+        refuse_unfinished(path)?;
         let marker = match read_marker(path)? {
             Some(found) => {
                 check_owner(path, &found, config)?;
@@ -241,11 +243,16 @@ fn check_owner(path: &Path, found: &Marker, config: &Config) -> Result<(), Failu
     Ok(())
 }
 
-fn refuse_stores_without_marker(path: &Path) -> Result<(), Failure> {
+/// What a restore fills may be emptied by the next one until it is done, so nothing may be put into it before.
+fn refuse_unfinished(path: &Path) -> Result<(), Failure> {
     if filling::is_unfinished(path) {
         let why = "holds a restore that was not finished: run `meshkit-node restore` again, or empty it";
         return Err(refused(path, why));
     }
+    Ok(())
+}
+
+fn refuse_stores_without_marker(path: &Path) -> Result<(), Failure> {
     for store in ["log", "state"] {
         if path.join(store).exists() {
             return Err(Failure::new(

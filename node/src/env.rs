@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use api_server::Authenticator;
-use api_server::ports::{Alarm, CertificateExpiry, Inspect};
+use api_server::ports::{Alarm, CertificateExpiry, Inspect, QuicListen};
 use controllers::Signer;
 use raft::Threads;
 use raft::engine::Engine;
@@ -15,6 +15,7 @@ use rand::RngCore;
 use statemachine::NodeId;
 use statemachine::cluster::Incarnation;
 
+use crate::audit_log;
 use crate::disk::Disk;
 
 /// The machine, as a node sees it.
@@ -25,6 +26,8 @@ pub struct Env {
     pub state: Arc<dyn Engine>,
     /// Where clients and other nodes reach the API.
     pub api: Box<dyn Listen>,
+    /// The same over QUIC, where HTTP/3 is served; none in a simulation.
+    pub quic: Option<Box<dyn QuicListen>>,
     /// Where other nodes reach consensus.
     pub raft: Box<dyn Listen>,
     /// How this node reaches others.
@@ -51,6 +54,8 @@ pub struct Env {
     pub authorities: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// The life of the data directory that this node runs on.
     pub incarnation: Incarnation,
+    /// The files that the audit trail is written to on this node; none where it keeps none, and in a simulation.
+    pub audit_log: Option<audit_log::Log>,
     /// The only nodes that this one speaks with before it has a membership; `None`: every node of its cluster.
     pub pinned: Option<Vec<NodeId>>,
     /// Whether this node founds its cluster: its data directory was made by `init`.

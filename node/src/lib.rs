@@ -10,6 +10,7 @@
 //!
 //! Start reading at [`run`].
 
+pub mod audit_log;
 pub mod certs;
 pub mod config;
 pub mod directory;
@@ -17,8 +18,11 @@ pub mod disk;
 mod env;
 pub mod exit;
 mod logs;
+mod presence;
 pub mod run;
 pub mod tls;
+#[cfg(feature = "rocksdb")]
+mod traces;
 mod vitals;
 
 #[cfg(feature = "rocksdb")]
@@ -45,6 +49,8 @@ mod report;
 pub mod restore;
 #[cfg(feature = "rocksdb")]
 mod signals;
+#[cfg(feature = "rocksdb")]
+mod stores;
 
 /// The version that this program gives as its own. The one of the level before is told from today's by it.
 pub const VERSION: &str = if cfg!(feature = "previous-level") {

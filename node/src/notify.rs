@@ -92,7 +92,7 @@ impl Manager {
         let mut last = loop {
             let (ready, line) = {
                 let status = status.borrow_and_update();
-                (is_ready(&status), describe(&status))
+                (status.is_ready(), describe(&status))
             };
             if ready {
                 self.send(&format!("READY=1\nSTATUS={line}"));
@@ -100,7 +100,7 @@ impl Manager {
             }
             // Until its cluster is there a node is not ready, and not stuck either.
             self.send(&format!("EXTEND_TIMEOUT_USEC={}\nSTATUS={line}", PATIENCE.as_micros()));
-            let ended = async { status.wait_for(is_ready).await.is_err() };
+            let ended = async { status.wait_for(Status::is_ready).await.is_err() };
             if tokio::time::timeout(WAITING_SAID_EVERY, ended).await == Ok(true) {
                 return;
             }
@@ -158,15 +158,6 @@ impl Manager {
             tokio::time::sleep(every).await;
         }
     }
-}
-
-/// As `/readyz` says: there is a leader, and this node has a state to show and a vote to give.
-fn is_ready(status: &Status) -> bool {
-    status.applied_index.is_some()
-        && status.leader.is_some()
-        && status.quorum.ok
-        && !status.recovering
-        && status.fatal.is_none()
 }
 
 /// One line for `systemctl status`.

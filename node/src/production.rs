@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use api_server::Authenticator;
-use api_server::ports::{Alarm, CertificateExpiry};
-use raft::engine::{Engine, EngineError, Store};
-use raft::env::Clock;
-use raft_rocksdb::RocksEngine;
+use api_server::ports::{Alarm, CertificateExpiry, QuicListen};
+use raft::env::{Clock, Listen};
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 use statemachine::{ClusterId, MeshId};
 
+use crate::audit_log;
 use crate::certs::identity::Identity;
 use crate::config::Config;
 use crate::directory::DataDirectory;
@@ -23,7 +22,8 @@ use crate::join::{self, Joining};
 use crate::logs::Levels;
 use crate::report::Reporter;
 use crate::run::Node;
-use crate::tls::{Certificates, Door, TlsDial, TlsListen};
+use crate::stores::Stores;
+use crate::tls::{Certificates, Door, QuicDoor, TlsDial, TlsListen};
 use crate::{metrics_listener, notify, reload, signals};
 
 /// An alarm is raised when the node's certificate ends sooner than this.
@@ -47,8 +47,10 @@ pub async fn run(file: &Path, config: Config, levels: Levels, joining: Option<Jo
     let directory = DataDirectory::open(&config)?;
     let disk = Arc::new(DataDisk::new(&config.node.data_dir));
     disk::before_opening(&*disk, &config.disk_marks());
-    let (log, state) = open_stores(&config, &directory).await?;
+    let stores = Stores::open(&config, &directory).await?;
+    let memory = stores.memory();
     let api = listen(&config, Door::Api, &certificates).await?;
+    let quic = listen_quic(&config, &api, &certificates)?;
     let raft = listen(&config, Door::Raft, &certificates).await?;
     let (alarming, ending, trusting) = (certificates.clone(), certificates.clone(), certificates.clone());
     let mut rng = StdRng::from_os_rng();
@@ -62,9 +64,10 @@ pub async fn run(file: &Path, config: Config, levels: Levels, joining: Option<Jo
         started: SystemTime::now(),
     };
     let env = Env {
-        log,
-        state,
+        log: stores.log,
+        state: stores.state,
         api: Box::new(api),
+        quic,
         raft: Box::new(raft),
         dial: Arc::new(TlsDial::new(
             certificates.clone(),
@@ -86,6 +89,7 @@ pub async fn run(file: &Path, config: Config, levels: Levels, joining: Option<Jo
         disk,
         inspect: Some(Arc::new(reporter)),
         authorities: Arc::new(move || trusting.authorities()),
+        audit_log: open_audit_log(&config)?,
         incarnation: directory.marker().incarnation(life),
         pinned: joining.as_ref().map(Joining::pinned),
         founder: directory.marker().founder,
@@ -96,6 +100,7 @@ pub async fn run(file: &Path, config: Config, levels: Levels, joining: Option<Jo
     };
     let metrics = metrics_listener::start(config.telemetry.metrics_listen, node.registry().clone()).await?;
     certificates.register(&mut node.registry().lock());
+    memory.register(&mut node.registry().lock());
     let told = manager.as_ref().map(|manager| manager.follow(node.handle().clone()));
     let reloader = reload::Reloader {
         file: file.to_owned(),
@@ -156,21 +161,17 @@ fn authenticator(config: &Config) -> Result<Authenticator, Failure> {
     Authenticator::new(mesh, cluster, &rules).map_err(|error| wrong(error.to_string()))
 }
 
-type Stores = (Arc<dyn Engine>, Arc<dyn Engine>);
-
-async fn open_stores(config: &Config, directory: &DataDirectory) -> Result<Stores, Failure> {
-    let options = config.stores();
-    let paths = [Store::Log, Store::State].map(|store| (store, directory.store(store.as_str())));
-    let opened = tokio::task::spawn_blocking(move || -> Result<Stores, EngineError> {
-        let [(log, log_path), (state, state_path)] = paths;
-        let log = RocksEngine::open(&log_path, log, &options)?;
-        let state = RocksEngine::open(&state_path, state, &options)?;
-        Ok((Arc::new(log), Arc::new(state)))
-    });
-    let opened = opened
-        .await
-        .map_err(|error| Failure::new(Exit::Failed, format!("opening the stores: {error}")))?;
-    opened.map_err(|error| error.to_fatal().into())
+/// The files of the audit trail, where they are wanted.
+fn open_audit_log(config: &Config) -> Result<Option<audit_log::Log>, Failure> {
+    let (directory, files_max) = config.audit_files();
+    if files_max == 0 {
+        return Ok(None);
+    }
+    let opened = audit_log::Log::open(&directory, config.audit.file_bytes_max, files_max);
+    opened.map(Some).map_err(|error| {
+        let why = format!("`audit.directory`: {}: {error}", directory.display());
+        Failure::new(Exit::Failed, why)
+    })
 }
 
 async fn listen(config: &Config, door: Door, certificates: &Arc<Certificates>) -> Result<TlsListen, Failure> {
@@ -186,6 +187,30 @@ async fn listen(config: &Config, door: Door, certificates: &Arc<Certificates>) -
                 format!("`{key}`: {address} cannot be listened on: {error}"),
             )
         })
+}
+
+/// The QUIC listener beside the API's own, where it is wanted.
+fn listen_quic(
+    config: &Config,
+    api: &TlsListen,
+    certificates: &Arc<Certificates>,
+) -> Result<Option<Box<dyn QuicListen>>, Failure> {
+    if !config.api.http3 {
+        return Ok(None);
+    }
+    let address = api
+        .local_addr()
+        .map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+    match QuicDoor::bind(address, certificates.clone(), config) {
+        Ok(door) => Ok(Some(Box::new(door))),
+        Err(error) => Err(Failure::new(
+            Exit::Failed,
+            format!(
+                "`api.listen`: {address} cannot be listened on over UDP: {error}. HTTP/3 needs it; to do without, set \
+                 `api.http3 = false`"
+            ),
+        )),
+    }
 }
 
 fn certificate_alarm(not_after: SystemTime) -> Vec<Alarm> {

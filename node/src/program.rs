@@ -17,6 +17,7 @@ use crate::config::{Config, print};
 use crate::directory::DataDirectory;
 use crate::exit::{Exit, Failure};
 use crate::join::Joining;
+use crate::traces::Traces;
 use crate::{certs, dev, logs, production, recover, restore, tls};
 
 /// Does what the command line says. Everything that goes wrong is printed here, and nowhere else.
@@ -144,13 +145,19 @@ fn node(file: &Path, token: Option<&Path>) -> Result<Exit, Failure> {
     let config = load(file)?;
     let joining = token.map(|token| Joining::read(&config, token)).transpose()?;
     write_for_ourselves();
-    let levels = logs::start(&config.log).map_err(|why| Failure::new(Exit::Failed, why))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("meshkit")
         .build()
         .map_err(|error| Failure::new(Exit::Failed, format!("the runtime cannot be started: {error}")))?;
+    let entered = runtime.enter();
+    let traces = Traces::start(&config).map_err(|why| Failure::new(Exit::Config, why))?;
+    let levels = logs::start(&config.log, traces.as_ref()).map_err(|why| Failure::new(Exit::Failed, why))?;
+    drop(entered);
     let ended = runtime.block_on(production::run(file, config, levels, joining));
+    if let Some(traces) = traces {
+        traces.stop();
+    }
     // Whatever still runs has had its time. Work on a disk is waited for nevertheless: RocksDB aborts the process when its
     // own end comes while a thread is still in it, and the exit code with it.
     runtime.shutdown_timeout(DISKS_REST_WITHIN);

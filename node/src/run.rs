@@ -20,10 +20,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::audit_log;
 use crate::config::Config;
+use crate::config::check::host_and_port;
 use crate::disk;
 use crate::env::Env;
 use crate::exit::{Exit, Failure};
+use crate::presence::Presence;
 use crate::vitals::Vitals;
 
 /// How long founding a cluster may take: it is one entry in this node's own log.
@@ -67,6 +70,7 @@ pub struct Node {
     server: JoinHandle<()>,
     waiting: JoinHandle<()>,
     _watching: AbortOnDropHandle<()>,
+    _audit_log: Option<audit_log::Running>,
     api_stop: CancellationToken,
 }
 
@@ -80,6 +84,7 @@ impl Node {
             log,
             state,
             api,
+            quic,
             raft,
             dial,
             clock,
@@ -92,6 +97,7 @@ impl Node {
             inspect,
             disk,
             authorities,
+            audit_log,
             incarnation,
             pinned,
             founder,
@@ -147,6 +153,7 @@ impl Node {
                 checkup_interval: Duration::from_millis(config.raft.checkup_interval_ms),
                 drain_settle: Duration::from_millis(config.mesh.drain_settle_ms),
                 signer,
+                threads,
                 clock: clock.clone(),
                 refusals: refusals.clone(),
             },
@@ -163,10 +170,16 @@ impl Node {
         });
         let api_stop = CancellationToken::new();
         let registry = api_server::metrics::Shared::default();
+        let audit_log = audit_log.map(|log| log.start(handle.clone(), &mut registry.lock()));
+        let refusals = RefusalSink {
+            trail: refusals,
+            files: audit_log.as_ref().map(|running| running.sink.clone()),
+        };
         let vitals = Vitals {
             handle: handle.clone(),
             facts: facts.clone(),
             seen: loops.seen(),
+            hearing: loops.hearing(),
         };
         vitals.register(&mut registry.lock());
         let parts = Parts {
@@ -175,15 +188,26 @@ impl Node {
             auth,
             clock,
             dial,
-            refusals: Arc::new(RefusalSink(refusals)),
+            refusals: Arc::new(refusals),
             facts: facts.clone(),
+            presence: Arc::new(Presence(loops.hearing())),
             registry: registry.clone(),
             threads,
-            config: config.api_server(),
+            config: api_server::Config {
+                http3_port: quic.as_ref().and_then(|_| Some(host_and_port(&own.api).ok()?.1)),
+                ..config.api_server()
+            },
         };
         let server = Server::new(parts, api_stop.clone())
             .map_err(|error| Failure::new(Exit::Failed, format!("the API cannot be served: {error}")))?;
-        let server = tokio::spawn(async move { server.serve(api).await });
+        let server = tokio::spawn(async move {
+            let over_quic = async {
+                if let Some(quic) = quic {
+                    server.serve_quic(quic).await;
+                }
+            };
+            tokio::join!(server.serve(api), over_quic);
+        });
         tracing::info!(node = config.node.id, cluster = %config.mesh.cluster, mesh = %config.mesh.id, "the node runs");
         Ok(Self {
             config,
@@ -194,6 +218,7 @@ impl Node {
             server,
             waiting,
             _watching: watching,
+            _audit_log: audit_log,
             api_stop,
         })
     }
@@ -329,12 +354,18 @@ async fn say_while_waiting(handle: Handle) {
     }
 }
 
-/// Carries refusals from the API to the loop that commits them.
-struct RefusalSink(Arc<RefusalLog>);
+/// Carries refusals from the API to the files on this node, at once, and to the loop that commits them.
+struct RefusalSink {
+    trail: Arc<RefusalLog>,
+    files: Option<audit_log::Sink>,
+}
 
 impl Refusals for RefusalSink {
     fn note(&self, refusal: Refusal) {
-        self.0.note(refusal);
+        if let Some(files) = &self.files {
+            files.note(refusal.clone());
+        }
+        self.trail.note(refusal);
     }
 }
 

@@ -22,12 +22,16 @@ pub enum Code {
     NotFound,
     /// The path does not take this HTTP method.
     MethodNotAllowed,
+    /// The caller takes no form that the answer has.
+    NotAcceptable,
     /// There is such a record.
     AlreadyExists,
     /// The record is not as the caller last saw it.
     EtagMismatch,
     /// The mesh is not at the revision that the caller named.
     RevisionMismatch,
+    /// The request waits for a second person. Not a failure: it was taken, and nothing of it has taken effect.
+    PendingApproval,
     /// What was approved is not what would happen now.
     ApprovalStale,
     /// The key was used for another request.
@@ -44,6 +48,8 @@ pub enum Code {
     RateLimited,
     /// A quota or a queue is full.
     ResourceExhausted,
+    /// A watch that cannot keep up with what happens.
+    WatchTooSlow,
     /// Another node leads.
     NotLeader,
     /// Not at the moment.
@@ -68,7 +74,7 @@ pub enum Code {
 
 impl Code {
     /// Every kind.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 33] = [
         Self::InvalidArgument,
         Self::TokenMismatch,
         Self::TooLarge,
@@ -78,9 +84,11 @@ impl Code {
         Self::ScopeMissing,
         Self::NotFound,
         Self::MethodNotAllowed,
+        Self::NotAcceptable,
         Self::AlreadyExists,
         Self::EtagMismatch,
         Self::RevisionMismatch,
+        Self::PendingApproval,
         Self::ApprovalStale,
         Self::IdempotencyKeyReused,
         Self::IdempotencyKeyExpired,
@@ -89,6 +97,7 @@ impl Code {
         Self::IfMatchRequired,
         Self::RateLimited,
         Self::ResourceExhausted,
+        Self::WatchTooSlow,
         Self::NotLeader,
         Self::Unavailable,
         Self::NotActive,
@@ -123,9 +132,11 @@ impl Code {
             Self::ScopeMissing => "scope_missing",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
+            Self::NotAcceptable => "not_acceptable",
             Self::AlreadyExists => "already_exists",
             Self::EtagMismatch => "etag_mismatch",
             Self::RevisionMismatch => "revision_mismatch",
+            Self::PendingApproval => "pending_approval",
             Self::ApprovalStale => "approval_stale",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::IdempotencyKeyExpired => "idempotency_key_expired",
@@ -134,6 +145,7 @@ impl Code {
             Self::IfMatchRequired => "if_match_required",
             Self::RateLimited => "rate_limited",
             Self::ResourceExhausted => "resource_exhausted",
+            Self::WatchTooSlow => "watch_too_slow",
             Self::NotLeader => "not_leader",
             Self::Unavailable => "unavailable",
             Self::NotActive => "not_active",
@@ -152,10 +164,12 @@ impl Code {
     pub const fn http(self) -> u16 {
         match self {
             Self::InvalidArgument | Self::TokenMismatch => 400,
+            Self::PendingApproval => 202,
             Self::Unauthenticated | Self::CredentialExpired => 401,
             Self::ScopeMissing => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
+            Self::NotAcceptable => 406,
             Self::AlreadyExists | Self::Rule => 409,
             Self::Compacted | Self::Diverged => 410,
             Self::EtagMismatch | Self::RevisionMismatch | Self::ApprovalStale => 412,
@@ -163,7 +177,7 @@ impl Code {
             Self::UnsupportedMediaType => 415,
             Self::IdempotencyKeyReused | Self::IdempotencyKeyExpired => 422,
             Self::ConfirmationRequired | Self::IfMatchRequired => 428,
-            Self::RateLimited | Self::ResourceExhausted => 429,
+            Self::RateLimited | Self::ResourceExhausted | Self::WatchTooSlow => 429,
             Self::NotLeader => 307,
             Self::Internal => 500,
             Self::Unimplemented => 501,
@@ -177,20 +191,25 @@ impl Code {
     #[must_use]
     pub const fn grpc(self) -> tonic::Code {
         match self {
-            Self::InvalidArgument | Self::TokenMismatch | Self::TooLarge | Self::UnsupportedMediaType => {
-                tonic::Code::InvalidArgument
-            }
+            Self::InvalidArgument
+            | Self::TokenMismatch
+            | Self::TooLarge
+            | Self::UnsupportedMediaType
+            | Self::NotAcceptable => tonic::Code::InvalidArgument,
             Self::Unauthenticated | Self::CredentialExpired => tonic::Code::Unauthenticated,
             Self::ScopeMissing => tonic::Code::PermissionDenied,
             Self::NotFound => tonic::Code::NotFound,
             Self::AlreadyExists => tonic::Code::AlreadyExists,
             Self::EtagMismatch | Self::RevisionMismatch | Self::ApprovalStale => tonic::Code::Aborted,
-            Self::IdempotencyKeyReused
+            Self::PendingApproval
+            | Self::IdempotencyKeyReused
             | Self::IdempotencyKeyExpired
             | Self::Rule
             | Self::ConfirmationRequired
             | Self::IfMatchRequired => tonic::Code::FailedPrecondition,
-            Self::RateLimited | Self::ResourceExhausted | Self::NoSpace => tonic::Code::ResourceExhausted,
+            Self::RateLimited | Self::ResourceExhausted | Self::WatchTooSlow | Self::NoSpace => {
+                tonic::Code::ResourceExhausted
+            }
             Self::NotLeader | Self::Unavailable | Self::NotActive | Self::Future => tonic::Code::Unavailable,
             Self::DeadlineExceeded => tonic::Code::DeadlineExceeded,
             Self::Compacted | Self::Diverged => tonic::Code::OutOfRange,
@@ -199,17 +218,19 @@ impl Code {
         }
     }
 
-    /// The exit code of `mesh`: 1 denied or not found, 2 usage, 3 cannot connect or no leader, 4 authentication or
+    /// The exit code of `mesh`: 0 taken, 1 denied or not found, 2 usage, 3 cannot connect or no leader, 4 authentication or
     /// scope, 5 conflict, 6 precondition, guardrail or limit, 7 timeout.
     #[must_use]
     pub const fn exit(self) -> u8 {
         match self {
+            Self::PendingApproval => 0,
             Self::NotFound => 1,
             Self::InvalidArgument
             | Self::TokenMismatch
             | Self::TooLarge
             | Self::UnsupportedMediaType
             | Self::MethodNotAllowed
+            | Self::NotAcceptable
             | Self::Unimplemented => 2,
             Self::NotLeader | Self::Unavailable | Self::NotActive | Self::Future | Self::Internal => 3,
             Self::Unauthenticated | Self::CredentialExpired | Self::ScopeMissing => 4,
@@ -224,6 +245,7 @@ impl Code {
             | Self::IfMatchRequired
             | Self::RateLimited
             | Self::ResourceExhausted
+            | Self::WatchTooSlow
             | Self::Compacted
             | Self::Diverged
             | Self::NoSpace => 6,
@@ -237,6 +259,7 @@ impl Code {
         match self {
             Self::RateLimited
             | Self::ResourceExhausted
+            | Self::WatchTooSlow
             | Self::NotLeader
             | Self::Unavailable
             | Self::NotActive
@@ -252,9 +275,11 @@ impl Code {
             | Self::ScopeMissing
             | Self::NotFound
             | Self::MethodNotAllowed
+            | Self::NotAcceptable
             | Self::AlreadyExists
             | Self::EtagMismatch
             | Self::RevisionMismatch
+            | Self::PendingApproval
             | Self::ApprovalStale
             | Self::IdempotencyKeyReused
             | Self::IdempotencyKeyExpired

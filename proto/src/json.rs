@@ -11,7 +11,7 @@ mod write;
 use prost::Message;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 
-pub use read::{Object, scalar};
+pub use read::{Object, VALUES_MAX, scalar};
 pub use write::Json;
 
 /// Why a text is not the JSON form of a message.

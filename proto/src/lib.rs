@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use prost_reflect::{DescriptorPool, MessageDescriptor};
 
+pub mod codec;
 pub mod codes;
 pub mod json;
 pub mod methods;
@@ -17,6 +18,7 @@ pub mod methods;
     missing_docs,
     unused_qualifications,
     clippy::doc_markdown,
+    clippy::large_enum_variant,
     reason = "generated code carries the comments of the contract where they exist"
 )]
 pub mod v1 {

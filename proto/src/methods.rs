@@ -6,9 +6,12 @@ use prost_reflect::{DynamicMessage, ExtensionDescriptor, Kind, MessageDescriptor
 
 use crate::pool;
 
-/// What a caller must hold. Higher includes lower.
+/// What a caller must hold. Higher includes lower, all but `mesh.peer`, which stands beside the ladder: see
+/// [`Scope::LADDER`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
+    /// `mesh.peer`: to speak as the peer that the credential names. No other scope includes it.
+    Peer,
     /// `mesh.read`: lists, records, status.
     Read,
     /// `mesh.observe`: audit, metrics, watches.
@@ -20,13 +23,14 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// All scopes, lowest first.
-    pub const ALL: [Self; 4] = [Self::Read, Self::Observe, Self::Operate, Self::Admin];
+    /// The scopes of which higher ones include lower ones, lowest first.
+    pub const LADDER: [Self; 4] = [Self::Read, Self::Observe, Self::Operate, Self::Admin];
 
     /// The scope as tokens and refusals write it: `mesh.read` and so on.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Peer => "mesh.peer",
             Self::Read => "mesh.read",
             Self::Observe => "mesh.observe",
             Self::Operate => "mesh.operate",
@@ -37,7 +41,10 @@ impl Scope {
     /// The scope of that name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|scope| scope.as_str() == text)
+        [Self::Peer]
+            .into_iter()
+            .chain(Self::LADDER)
+            .find(|scope| scope.as_str() == text)
     }
 }
 
@@ -139,6 +146,8 @@ pub enum Form {
     Message,
     /// A stream of pieces of one file, each in the field `data`; as REST, the file itself.
     Download,
+    /// A stream of messages, each with one member of the oneof `message`; as REST, server-sent events.
+    Events,
 }
 
 impl Form {
@@ -147,7 +156,7 @@ impl Form {
     pub const fn is_stream(self) -> bool {
         match self {
             Self::Message => false,
-            Self::Download => true,
+            Self::Download | Self::Events => true,
         }
     }
 }
@@ -167,6 +176,10 @@ pub struct Method {
     pub scope: Scope,
     /// True where it changes replicated state, so that only the leader serves it.
     pub mutation: bool,
+    /// True where only the leader can answer, although it changes nothing that is replicated.
+    pub leader: bool,
+    /// True where every peer calls it again and again: a call that went well is no news.
+    pub routine: bool,
     /// Its place in REST.
     pub http: HttpRule,
     /// The request.
@@ -231,6 +244,8 @@ fn read() -> Result<Vec<Method>, String> {
 struct Options {
     scope: ExtensionDescriptor,
     mutation: ExtensionDescriptor,
+    leader: ExtensionDescriptor,
+    routine: ExtensionDescriptor,
     action: ExtensionDescriptor,
     http: ExtensionDescriptor,
 }
@@ -245,6 +260,8 @@ impl Options {
         Ok(Self {
             scope: find("meshkit.v1.scope")?,
             mutation: find("meshkit.v1.mutation")?,
+            leader: find("meshkit.v1.leader")?,
+            routine: find("meshkit.v1.routine")?,
             action: find("meshkit.v1.action")?,
             http: find("google.api.http")?,
         })
@@ -258,6 +275,7 @@ impl Options {
             Some(2) => Scope::Observe,
             Some(3) => Scope::Operate,
             Some(4) => Scope::Admin,
+            Some(5) => Scope::Peer,
             other => return Err(format!("{name}: no scope ({other:?})")),
         };
         let action = options
@@ -281,6 +299,8 @@ impl Options {
             action,
             scope,
             mutation: options.get_extension(&self.mutation).as_bool().unwrap_or_default(),
+            leader: options.get_extension(&self.leader).as_bool().unwrap_or_default(),
+            routine: options.get_extension(&self.routine).as_bool().unwrap_or_default(),
             http,
             input: method.input(),
             output: method.output(),
@@ -290,12 +310,15 @@ impl Options {
     }
 }
 
-/// How a method answers; none where it streams what is not a file. Clients never stream.
+/// How a method answers; none where it streams what is neither a file nor events. Clients never stream.
 fn form(method: &MethodDescriptor) -> Option<Form> {
     if !method.is_server_streaming() && !method.is_client_streaming() {
         return Some(Form::Message);
     }
     let output = method.output();
+    if !method.is_client_streaming() && output.oneofs().any(|oneof| oneof.name() == "message") {
+        return Some(Form::Events);
+    }
     let mut fields = output.fields();
     let file = fields
         .next()

@@ -36,7 +36,8 @@ impl Heard {
         *self.0.lock() = Instant::now();
     }
 
-    fn silence(&self) -> Duration {
+    /// For how long none was, or this node itself did not lead a majority.
+    pub(crate) fn silence(&self) -> Duration {
         self.0.lock().elapsed()
     }
 }
@@ -54,7 +55,7 @@ impl Campaign {
             .filter(|member| member.voter && member.node != *own);
         let own = fit(*own) && !health.is_short();
         let leaves_it = !own && others.map(|member| member.node).any(fit);
-        if status.is_leader() {
+        if status.is_leader() && status.quorum.ok {
             self.heard.note();
         }
         let campaigns = !self.recovery.is_recovering()

@@ -239,6 +239,15 @@ pub trait Engine: Send + Sync + 'static {
     /// when `visit` breaks.
     fn export(&self, ranges: &[KeyRange], visit: &mut dyn FnMut(Visit) -> ControlFlow<()>) -> Result<(), EngineError>;
 
+    /// Reads all that is on the disk once more, past whatever is held in memory, also what no other call would show
+    /// any more, and checks it as far as the engine itself can. `visit` is told of bytes as they are read, and breaks
+    /// it off. An engine that has nothing between itself and its disk leaves this as it is: [`Engine::export`] shows
+    /// what there is.
+    fn verify(&self, visit: &mut dyn FnMut(usize) -> ControlFlow<()>) -> Result<(), EngineError> {
+        let _ = visit;
+        Ok(())
+    }
+
     /// Writes a consistent copy of everything written so far into the directory `to`, which must
     /// not exist. The copy opens as an engine of its own.
     fn checkpoint(&self, to: &Path) -> Result<(), EngineError>;

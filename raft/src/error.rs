@@ -81,6 +81,10 @@ pub enum Error {
         refusal: MembershipRefusal,
         /// For people: what is wrong and what would be right.
         reason: String,
+        /// What was measured, with its unit.
+        measured: String,
+        /// What it has to be.
+        limit: String,
     },
     /// History is no longer kept as far back as was asked for.
     #[error("history is kept from revision {oldest} on")]
@@ -126,16 +130,23 @@ impl Error {
         }
     }
 
-    /// An [`Error::Membership`].
-    pub(crate) fn membership(refusal: MembershipRefusal, reason: impl Into<String>) -> Self {
+    /// An [`Error::Membership`]. The last two say what was measured, and what it has to be.
+    pub(crate) fn membership(
+        refusal: MembershipRefusal,
+        reason: impl Into<String>,
+        (measured, limit): (impl Into<String>, impl Into<String>),
+    ) -> Self {
         Self::Membership {
             refusal,
             reason: reason.into(),
+            measured: measured.into(),
+            limit: limit.into(),
         }
     }
 
     /// An [`Error::Unavailable`] of a request that certainly was not applied.
-    pub(crate) fn unavailable(reason: impl Into<String>) -> Self {
+    /// It was not done, and may be tried again.
+    pub fn unavailable(reason: impl Into<String>) -> Self {
         Self::Unavailable {
             reason: reason.into(),
             maybe_applied: false,

@@ -1,5 +1,6 @@
 //! The one thing the rest of a node holds of consensus.
 
+mod foresee;
 mod liveness;
 mod membership;
 #[cfg(test)]
@@ -26,6 +27,8 @@ use crate::propose::Carried;
 use crate::state::machine::Shared;
 use crate::status::Status;
 use crate::view::View;
+
+pub use membership::MemberChange;
 
 /// Between two attempts at something that fails while leadership changes.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
@@ -189,6 +192,19 @@ impl Handle {
         }
     }
 
+    /// The state as of a moment after the call at which this node led: a majority confirmed it in a round that began
+    /// after it, shared by all who wait.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`]: it does not lead. [`Error::Unavailable`] and [`Error::DeadlineExceeded`]: no majority
+    /// confirmed it.
+    pub async fn confirm_leadership(&self, deadline: Instant) -> Result<View, Error> {
+        self.check_running()?;
+        let index = self.node.reads.index_here(deadline).await?;
+        self.applied(index, deadline, false).await?;
+        Ok(self.view())
+    }
+
     /// Waits until this node has applied a log index.
     async fn applied(&self, index: u64, deadline: Instant, maybe_applied: bool) -> Result<(), Error> {
         let mut applied = self.node.publisher.applied();
@@ -208,6 +224,14 @@ impl Handle {
     /// What this node has applied.
     pub fn view(&self) -> View {
         self.node.publisher.view()
+    }
+
+    /// Mesh time now, in ms, as a proposal would be stamped.
+    ///
+    /// # Errors
+    /// This node does not lead.
+    pub fn mesh_time_ms(&self) -> Result<u64, Error> {
+        Ok(self.node.proposer.stamp()?.mesh_time_ms)
     }
 
     /// Log index of the last entry that [`Handle::view`] contains, for those who wait for a
@@ -274,10 +298,12 @@ impl Handle {
             Ok(Err(RaftError::APIError(InitializeError::NotAllowed(_)))) => Err(Error::membership(
                 MembershipRefusal::Other,
                 "the cluster is initialized already",
+                ("initialized", "not initialized"),
             )),
             Ok(Err(RaftError::APIError(InitializeError::NotInMembers(_)))) => {
                 let reason = format!("node {} has to be one of the first members", self.node());
-                Err(Error::membership(MembershipRefusal::Other, reason))
+                let measure = ("another node", "one of the first members");
+                Err(Error::membership(MembershipRefusal::Other, reason, measure))
             }
             Ok(Err(RaftError::Fatal(error))) => Err(self.stopped(error.to_string())),
             Err(_) => Err(Error::DeadlineExceeded { maybe_applied: true }),

@@ -31,7 +31,7 @@ impl Default for Limits {
         Self {
             queue: 4096,
             batch_bytes: 4 << 20,
-            tail_bytes: 32 << 20,
+            tail_bytes: 4 << 20,
             read_bytes: 1 << 20,
         }
     }

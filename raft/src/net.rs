@@ -15,6 +15,9 @@ pub(crate) mod client;
 pub(crate) mod conn;
 pub(crate) mod frame;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod fuzz;
+#[cfg(test)]
 mod golden;
 pub(crate) mod identity;
 pub(crate) mod join;
@@ -50,6 +53,9 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// For an answer to a vote, a read index or an append.
     pub request_timeout: Duration,
+    /// Bytes of a snapshot that are sent to one node in a second, so that clients notice little of it: reading, sending
+    /// and taking in a snapshot compete with them for processors and disks.
+    pub snapshot_bytes_per_s: u64,
     /// For an answer to one chunk of a snapshot.
     pub chunk_timeout: Duration,
     /// For checking and installing a snapshot once all of it has arrived.
@@ -70,6 +76,7 @@ impl Default for Limits {
             connections: 256,
             connect_timeout: Duration::from_secs(3),
             request_timeout: Duration::from_secs(1),
+            snapshot_bytes_per_s: 32 << 20,
             chunk_timeout: Duration::from_secs(10),
             install_timeout: Duration::from_secs(120),
             write_timeout: Duration::from_secs(5),

@@ -39,7 +39,7 @@ use crate::state::scrub;
 use crate::status::Status;
 use crate::task::{AbortOnDrop, spawn};
 use crate::types::{LogId, Runtime, TypeConfig};
-use crate::{calls, format, log, watchdog};
+use crate::{calls, format, log, settle, watchdog};
 
 pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;
 
@@ -129,7 +129,7 @@ async fn start_seeded(boot: Boot) -> Result<Handle, Fatal> {
         .await
         .map_err(internal)?;
     let (log_store, writer, machine, recovery) = opened.map_err(|e| e.to_fatal())?;
-    let writer_done = run_writer(writer, config.threads).map_err(internal)?;
+    let writer_done = run_writer(writer, config.threads);
 
     let refused_by = RefusedBy::new();
     let lives = Lives {
@@ -196,7 +196,6 @@ async fn start_seeded(boot: Boot) -> Result<Handle, Fatal> {
         recovery: recovery.clone(),
         campaign,
         lease: config.election_timeout_max,
-        started: Instant::now(),
     });
     let parts = Parts {
         identity,
@@ -295,6 +294,7 @@ impl Parts {
             AbortOnDrop(spawn(recover)),
             AbortOnDrop(spawn(calls)),
             AbortOnDrop(spawn(scrub)),
+            AbortOnDrop(spawn(settle::run(raft.clone()))),
         ];
         Node {
             own: identity,
@@ -387,22 +387,21 @@ fn check_together(log_store: &LogStore, machine: &StateMachine) -> Result<(), En
 }
 
 /// Runs the log writer where it may block. The receiver resolves when it has ended.
-pub(crate) fn run_writer(writer: LogWriter, threads: Threads) -> std::io::Result<oneshot::Receiver<()>> {
+pub(crate) fn run_writer(writer: LogWriter, threads: Threads) -> oneshot::Receiver<()> {
     let (done, is_done) = oneshot::channel();
     let run = async move {
         writer.run().await;
         done.send(()).ok();
     };
     match threads {
-        Threads::Own => {
-            let thread = std::thread::Builder::new().name("log-writer".into());
-            thread.spawn(move || futures::executor::block_on(run))?;
-        }
+        // A thread of the runtime's, so that a runtime that shuts down waits for it however the node ended: a node whose
+        // start fails has nobody else who would, and nobody may be in a store when the process ends.
+        Threads::Own => drop(tokio::task::spawn_blocking(move || futures::executor::block_on(run))),
         Threads::Inline => {
             spawn(run);
         }
     }
-    Ok(is_done)
+    is_done
 }
 
 impl Node {

@@ -11,6 +11,7 @@ use statemachine::codec::{self, Format};
 use statemachine::{Answer, Entry, FEATURE_LEVEL, NodeId, Proposal, Rejection, Request, Revision, Stamp, cluster};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
+use tracing::Instrument as _;
 
 use crate::env::Clock;
 use crate::error::{Error, Leader, MembershipRefusal};
@@ -21,6 +22,7 @@ use crate::net::message::{Lane, Message};
 use crate::net::pool::Pool;
 use crate::node::{Raft, leader_of};
 use crate::state::publish::Publisher;
+use crate::traces;
 use crate::types::{Command, CommittedLeaderId, TypeConfig};
 
 /// Between two attempts at a proposal that a lapsed lease holds up.
@@ -77,7 +79,7 @@ impl Proposer {
     ///
     /// # Errors
     /// This node does not lead.
-    fn stamp(&self) -> Result<Stamp, Error> {
+    pub(crate) fn stamp(&self) -> Result<Stamp, Error> {
         let term = match self.raft.as_leader() {
             Ok(leader) => leader.term(),
             Err(forward) => return Err(forwarded(&forward, false)),
@@ -127,7 +129,9 @@ impl Proposer {
                 answer: Answer::Refused(rejection),
             });
         }
-        self.commit(&entry, deadline).await
+        let span = traces::proposing();
+        let _followed = self.publisher.traces().follow(&entry, &span);
+        self.commit(&entry, deadline).instrument(span).await
     }
 
     pub(crate) async fn propose_replicated(
@@ -282,7 +286,8 @@ impl Proposer {
             },
             RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => unchanged(&error),
             RaftError::APIError(ClientWriteError::PreconditionFailed(error)) => {
-                Error::membership(MembershipRefusal::Other, error.to_string())
+                let holds = ("a condition that does not hold", "all conditions hold");
+                Error::membership(MembershipRefusal::Other, error.to_string(), holds)
             }
             RaftError::Fatal(error) => match self.fatal.get() {
                 Some(fatal) => Error::Fatal(fatal),
@@ -314,16 +319,25 @@ impl Proposer {
 
 /// Why the members stay as they are.
 fn unchanged(error: &ChangeMembershipError<CommittedLeaderId, u64>) -> Error {
-    let refusal = match error {
+    let (refusal, measure) = match error {
         // A leader that was only just elected; a moment later it can.
         ChangeMembershipError::UncommittedLeaderLog(_) => return Error::unavailable(error.to_string()),
-        ChangeMembershipError::InProgress(_) => MembershipRefusal::ChangeUnderWay,
-        ChangeMembershipError::LearnerNotFound(_) => MembershipRefusal::NotAMember,
-        ChangeMembershipError::NodeMetadataChanged(_) => MembershipRefusal::MemberExists,
-        ChangeMembershipError::EmptyMembership(_) => MembershipRefusal::LastVoter,
-        ChangeMembershipError::UnsupportedMembershipTransition(_) => MembershipRefusal::Other,
+        ChangeMembershipError::InProgress(_) => (
+            MembershipRefusal::ChangeUnderWay,
+            ("1 change under way", "none under way"),
+        ),
+        ChangeMembershipError::LearnerNotFound(_) => (MembershipRefusal::NotAMember, ("no member", "a member")),
+        ChangeMembershipError::NodeMetadataChanged(_) => (
+            MembershipRefusal::MemberExists,
+            ("a member with other addresses", "no member"),
+        ),
+        ChangeMembershipError::EmptyMembership(_) => (MembershipRefusal::LastVoter, ("0 voters left", "1 voter left")),
+        ChangeMembershipError::UnsupportedMembershipTransition(_) => (
+            MembershipRefusal::Other,
+            ("another change of the members", "one that can be made in one step"),
+        ),
     };
-    Error::membership(refusal, error.to_string())
+    Error::membership(refusal, error.to_string(), measure)
 }
 
 fn unknown(reason: String) -> Error {

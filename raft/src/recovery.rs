@@ -90,6 +90,14 @@ impl Recovery {
         facts.is_none_or(|facts| facts.incarnation.followed_by(self.life.incarnation(), false).is_ok())
     }
 
+    /// Whether the cluster's state, as this node has it, names this very process. One that does not tell needs none.
+    pub(crate) fn is_introduced(&self, publisher: &Publisher) -> bool {
+        let own = self.life.incarnation();
+        let view = publisher.view();
+        let facts = view.state().cluster.node(self.own);
+        own.directory == 0 || facts.is_some_and(|facts| facts.incarnation == *own)
+    }
+
     /// What keeps this node from answering a request for its vote as Raft would; then it does not
     /// grant it. `own` and `candidate` are the last log indexes; `handed_over`: the leader itself
     /// asked the candidate to campaign.

@@ -42,7 +42,7 @@ impl Default for Limits {
         Self {
             batch_entries: 1024,
             batch_bytes: 1 << 20,
-            flush_bytes: 32 << 20,
+            flush_bytes: 12 << 20,
             flush_interval: Duration::from_secs(10),
             broadcast: 8192,
             chunk_bytes: 512 << 10,

@@ -1,5 +1,6 @@
 //! What a node knows of its cluster's consensus at the moment.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use statemachine::NodeId;
@@ -64,8 +65,17 @@ pub struct Quorum {
     /// zero, as it cannot know.
     pub reachable: usize,
     /// Whether the answering node believes that the cluster can commit: on the leader, that
-    /// enough are reachable; on others, that there is a leader which they hear.
+    /// enough are reachable; on others, that there is a leader which they have heard from lately.
     pub ok: bool,
+}
+
+/// A change of the voters that is not through. Until it is, a majority of both sets is needed for everything.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VoterChange {
+    /// Who voted before.
+    pub from: BTreeSet<u64>,
+    /// Who will vote.
+    pub to: BTreeSet<u64>,
 }
 
 /// Consensus as this node sees it.
@@ -93,16 +103,32 @@ pub struct Status {
     pub members: Vec<Member>,
     /// Whether enough voters answer.
     pub quorum: Quorum,
+    /// A change of the voters that is under way, if any.
+    pub change: Option<VoterChange>,
     /// Whether the cluster has been initialised, as far as this node knows.
     pub initialized: bool,
     /// Whether this node's log is new and does not hold yet what was acknowledged before it: until
     /// it does, the node neither votes nor campaigns, and its cluster lacks a vote.
     pub recovering: bool,
+    /// Whether the cluster knows, and this node knows that it does, of the process that runs now: until then an old copy
+    /// of the data directory could still be taken for it.
+    pub introduced: bool,
     /// Set when this node has stopped itself.
     pub fatal: Option<Fatal>,
 }
 
 impl Status {
+    /// Whether there is a leader, and this node has a state to show, a vote to give, and is known for what it is: whoever
+    /// waits for all nodes to be ready may lose any one of them.
+    pub fn is_ready(&self) -> bool {
+        self.applied_index.is_some()
+            && self.leader.is_some()
+            && self.quorum.ok
+            && !self.recovering
+            && self.introduced
+            && self.fatal.is_none()
+    }
+
     /// Whether this node leads.
     pub fn is_leader(&self) -> bool {
         self.role == Role::Leader

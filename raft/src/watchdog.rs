@@ -8,7 +8,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Instant as _, RaftMetrics, ServerState};
 use statemachine::NodeId;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::campaign::Campaign;
 use crate::error::{Fatal, FatalKind, Leader};
@@ -19,7 +19,7 @@ use crate::node::Raft;
 use crate::propose::Proposer;
 use crate::recovery::Recovery;
 use crate::state::machine::StateMachine;
-use crate::status::{Member, Quorum, Role, Status};
+use crate::status::{Member, Quorum, Role, Status, VoterChange};
 use crate::types::TypeConfig;
 
 /// Status is made anew at most this often...
@@ -27,7 +27,11 @@ const PERIOD_MIN: Duration = Duration::from_millis(20);
 /// ...and at least this often, for times since last contact.
 const PERIOD_MAX: Duration = Duration::from_millis(500);
 
-/// For how long a node looks for one that does not say it was removed.
+/// A node that has heard from no leader for so many leases cannot believe that its cluster commits. More than one, since a
+/// heartbeat may be late on a busy machine.
+const SILENT_LEASES: u32 = 3;
+
+/// For how long a node looks for a leader before it believes few that say it was removed.
 const REMOVED_AFTER: Duration = Duration::from_secs(10);
 
 /// What is watched.
@@ -43,7 +47,6 @@ pub(crate) struct Watched {
     pub campaign: Campaign,
     /// A voter that did not answer the leader for longer is not counted as reachable.
     pub lease: Duration,
-    pub started: Instant,
 }
 
 impl Watched {
@@ -81,10 +84,15 @@ impl Watched {
         }
     }
 
-    /// Whether a node that was removed will not find a majority of those that it knew: they are gone as well, and nobody
-    /// who is left has welcomed it for a while.
-    fn nobody_left(&self, removed: usize) -> bool {
-        removed > 0 && !self.refused_by.was_welcomed() && self.started.elapsed() > REMOVED_AFTER
+    /// Whether the word of fewer than a majority is to be believed: nobody has led this node for a while.
+    ///
+    /// So it is after a recovery: most of those that the node knew are gone, and its cluster goes on without it. Why this
+    /// is safe: each of those who said so has proven by its certificate to be a member that this node knows, and tells
+    /// what its cluster has committed; nothing takes a node off the list of removed ones, so no old copy says it by
+    /// mistake. One that recovered alone although a majority was there is wrong, and does not stop that majority: it has
+    /// a leader. And a node that stops loses nothing: its disk is as it was.
+    fn nobody_leads(&self) -> bool {
+        self.campaign.heard.silence() > REMOVED_AFTER
     }
 
     /// Notes a reason to stop, if there is one.
@@ -97,9 +105,9 @@ impl Watched {
         let by = |code| refused_by.values().filter(|found| **found == code).count();
         let is_majority = |count: usize| count > 0 && count >= status.quorum.needed.max(1);
         let removed = by(RefusalCode::Removed);
-        if is_majority(removed) || self.nobody_left(removed) {
-            let detail = format!("{removed} nodes say that this one was removed from the cluster");
-            self.fatal.set(Fatal::new(FatalKind::Removed, detail));
+        if is_majority(removed) || (removed > 0 && self.nobody_leads()) {
+            self.fatal
+                .set(Fatal::new(FatalKind::Removed, told(refused_by, self.own)));
         }
         let stale = by(RefusalCode::StaleDirectory);
         if is_majority(stale) {
@@ -122,7 +130,9 @@ impl Watched {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let members = members(&metrics);
-        let quorum = quorum(&metrics, &members, self.lease);
+        // openraft goes on naming a leader that is gone.
+        let hears = self.campaign.heard.silence() <= self.lease.saturating_mul(SILENT_LEASES);
+        let quorum = quorum(&metrics, &members, self.lease, hears);
         let leader = metrics.current_leader.map(|leader| {
             let endpoint = metrics.membership_config.get_node(&leader);
             Leader {
@@ -147,10 +157,24 @@ impl Watched {
             initialized: !members.is_empty(),
             members,
             quorum,
+            change: change(&metrics),
             recovering: self.recovery.is_recovering(),
+            introduced: self.recovery.is_introduced(self.machine.publisher()),
             fatal: self.fatal.get(),
         }
     }
+}
+
+/// Who said that this node was removed, and what to do.
+fn told(refused_by: &BTreeMap<u64, RefusalCode>, own: NodeId) -> String {
+    let by = refused_by.iter().filter(|(_, code)| **code == RefusalCode::Removed);
+    let by: Vec<String> = by.map(|(node, _)| node.to_string()).collect();
+    format!(
+        "node {} says that node {own} was removed from the cluster, by an operator or when the cluster was recovered \
+         without it. Its number cannot be used again. To use this machine: keep or empty the data directory, and have it \
+         join with a new number (`mesh members invite`)",
+        by.join(", ")
+    )
 }
 
 fn role(metrics: &RaftMetrics<TypeConfig>) -> Role {
@@ -201,7 +225,18 @@ fn members(metrics: &RaftMetrics<TypeConfig>) -> Vec<Member> {
     members.collect()
 }
 
-fn quorum(metrics: &RaftMetrics<TypeConfig>, members: &[Member], lease: Duration) -> Quorum {
+fn change(metrics: &RaftMetrics<TypeConfig>) -> Option<VoterChange> {
+    match metrics.membership_config.membership().get_joint_config().as_slice() {
+        [from, .., to] => Some(VoterChange {
+            from: from.clone(),
+            to: to.clone(),
+        }),
+        [_] | [] => None,
+    }
+}
+
+/// `hears`: whether a leader was heard from lately.
+fn quorum(metrics: &RaftMetrics<TypeConfig>, members: &[Member], lease: Duration, hears: bool) -> Quorum {
     let fresh: BTreeSet<u64> = members
         .iter()
         .filter(|m| m.last_contact.is_some_and(|since| since <= lease))
@@ -215,11 +250,11 @@ fn quorum(metrics: &RaftMetrics<TypeConfig>, members: &[Member], lease: Duration
             .all(|set| set.intersection(&fresh).count() > set.len() / 2);
     let voters = members.iter().filter(|m| m.voter).count();
     let leads = metrics.state == ServerState::Leader;
-    let heard = metrics.current_leader.is_some();
+    let follows = metrics.current_leader.is_some() && hears;
     Quorum {
         voters,
         needed: if voters == 0 { 0 } else { voters / 2 + 1 },
         reachable: members.iter().filter(|m| m.voter && fresh.contains(&m.node.0)).count(),
-        ok: if leads { ok_in_all } else { heard },
+        ok: if leads { ok_in_all } else { follows },
     }
 }

@@ -6,13 +6,14 @@
 use std::sync::Arc;
 
 use crate::{
-    Change, Conditions, Effects, Entry, Handler, Hash, Idempotency, MeshState, Origin, Outcome, Position, Proposal,
-    Recorded, RecoverMesh, Rejection, Replicated, ReplicationRefused, RestoreMesh, Revision, Stamp, State, TimelineId,
-    Unit, View, audit, cluster,
+    Change, Checks, Conditions, Effects, Entry, Event, Handler, Hash, Idempotency, MeshState, Origin, Outcome,
+    Position, Preview, Proposal, Recorded, RecoverMesh, Rejection, Replicated, ReplicationRefused, RestoreMesh,
+    Revision, Rule, Stamp, State, TimelineId, Unit, View, audit, check, cluster,
     command::Command,
     idempotency::Verdict,
     record::{Kind, Meta},
     rows::RowChange,
+    staging::{self, Staged},
 };
 
 /// The most records that one entry may change.
@@ -48,24 +49,55 @@ pub enum Answer {
 pub fn apply(state: &mut State, entry: &Entry) -> Applied {
     let mut rows = Vec::new();
     let answer = match entry {
-        Entry::Command(proposal) => command(&mut state.mesh, proposal, &mut rows),
+        Entry::Command(proposal) => command(&mut state.mesh, proposal, &mut rows, Run::ToCommit),
         Entry::Replicated(replicated) => repeat(&mut state.mesh, replicated, &mut rows),
         Entry::Cluster(command) => Answer::Cluster(state.cluster.apply(command, &mut rows)),
     };
     Applied { answer, rows }
 }
 
-/// What a command would come to: the same code, on a clone.
+/// What a command would come to once everybody agrees who has to: the same code, on a clone.
 #[must_use]
 pub fn dry_run(state: &State, proposal: &Proposal) -> Answer {
-    command(&mut state.mesh.clone(), proposal, &mut Vec::new())
+    command(&mut state.mesh.clone(), proposal, &mut Vec::new(), Run::ToShow(None))
 }
 
-fn command(mesh: &mut MeshState, proposal: &Proposal, rows: &mut Vec<RowChange>) -> Answer {
+/// The same with every check that was made on the way.
+#[must_use]
+pub fn preview(state: &State, proposal: &Proposal) -> Preview {
+    let checks = Checks::default();
+    let answer = command(
+        &mut state.mesh.clone(),
+        proposal,
+        &mut Vec::new(),
+        Run::ToShow(Some(&checks)),
+    );
+    let checks = checks.into_inner();
+    let is_made = |rule: &Rule| checks.iter().any(|check| *check.rule == *rule);
+    let rules = proposal.command.handler().rules().iter();
+    let not_made = rules.filter(|rule| !is_made(rule)).copied().collect();
+    Preview {
+        answer,
+        checks,
+        not_made,
+        approvers: staging::asked(&state.mesh, proposal),
+    }
+}
+
+/// What a command is run for.
+#[derive(Clone, Copy)]
+enum Run<'a> {
+    /// To take effect, or to wait for who has to agree.
+    ToCommit,
+    /// To show what it would do, with the checks where somebody wants to see them.
+    ToShow(Option<&'a Checks>),
+}
+
+fn command(mesh: &mut MeshState, proposal: &Proposal, rows: &mut Vec<RowChange>, run: Run<'_>) -> Answer {
     let Proposal {
         stamp,
         origin,
-        conditions,
+        conditions: _,
         command,
     } = proposal;
     let Some(position) = next_position(mesh, command) else {
@@ -81,18 +113,17 @@ fn command(mesh: &mut MeshState, proposal: &Proposal, rows: &mut Vec<RowChange>)
         position,
         stamp,
         origin,
-    };
-    let outcome = match decide(&view, handler, conditions) {
-        Ok(Decision::Effects(effects)) => match changes(&view, effects) {
-            Ok(outcome) => outcome,
-            Err(rejection) => Outcome::Rejected(rejection),
+        checks: match run {
+            Run::ToCommit => None,
+            Run::ToShow(checks) => checks,
         },
-        Ok(Decision::Replay(of)) => Outcome::Replayed { of },
-        Err(rejection) => Outcome::Rejected(rejection),
     };
+    let outcome = decide(&view, proposal, run)
+        .and_then(|decision| outcome(&view, decision))
+        .unwrap_or_else(Outcome::Rejected);
     let target = handler
         .target()
-        .map_or_else(String::new, |(kind, id)| format!("{}/{id}", kind.word()));
+        .map_or_else(|| handler.subject(), |(kind, id)| format!("{}/{id}", kind.word()));
     let action = handler.action().to_owned();
     let mut unit = Unit {
         position: taken(mesh, position, &outcome),
@@ -140,21 +171,41 @@ fn taken(mesh: &MeshState, position: Position, outcome: &Outcome) -> Position {
             timeline: mesh.position.timeline,
             ..position
         },
-        Outcome::Applied { .. } | Outcome::Rejected(_) | Outcome::Replayed { .. } => position,
+        Outcome::Applied { .. } | Outcome::Staged { .. } | Outcome::Rejected(_) | Outcome::Replayed { .. } => position,
     }
 }
 
 enum Decision {
-    Effects(Effects),
+    Do(Staged),
     Replay(Revision),
 }
 
-/// Idempotency, then ETag, then the handler's own rules.
-fn decide(view: &View<'_>, handler: &dyn Handler, conditions: &Conditions) -> Result<Decision, Rejection> {
-    let (needed, current) = (handler.level(), view.mesh.feature_level());
-    if needed > current {
-        return Err(Rejection::FeatureLevelTooLow { needed, current });
+fn outcome(view: &View<'_>, decision: Decision) -> Result<Outcome, Rejection> {
+    match decision {
+        Decision::Do(Staged::Not(effects)) => {
+            let (changes, events) = changes(view, effects)?;
+            Ok(Outcome::Applied { changes, events })
+        }
+        Decision::Do(Staged::As(approval, effects)) => {
+            let (changes, events) = changes(view, effects)?;
+            Ok(Outcome::Staged {
+                approval,
+                changes,
+                events,
+            })
+        }
+        Decision::Replay(of) => Ok(Outcome::Replayed { of }),
     }
+}
+
+/// Idempotency, then ETag, then the handler's own rules; and then whether somebody has to agree.
+fn decide(view: &View<'_>, proposal: &Proposal, run: Run<'_>) -> Result<Decision, Rejection> {
+    let (command, conditions) = (&proposal.command, &proposal.conditions);
+    let handler = command.handler();
+    let (needed, current) = (handler.level(), view.mesh.feature_level());
+    view.check(check::FEATURE_LEVEL_REACHED, current, needed, needed <= current, || {
+        Rejection::FeatureLevelTooLow { needed, current }
+    })?;
     check_origin(view.origin)?;
     if let Some(given) = &view.origin.idempotency {
         let settings = view.mesh.settings();
@@ -169,7 +220,11 @@ fn decide(view: &View<'_>, handler: &dyn Handler, conditions: &Conditions) -> Re
         }
     }
     check_conditions(view, handler, conditions)?;
-    handler.validate(view).map(Decision::Effects)
+    let effects = handler.validate(view)?;
+    Ok(Decision::Do(match run {
+        Run::ToCommit => staging::stage(view, command, conditions, effects)?,
+        Run::ToShow(_) => Staged::Not(effects),
+    }))
 }
 
 fn check_origin(origin: &Origin) -> Result<(), Rejection> {
@@ -220,8 +275,10 @@ fn check_conditions(view: &View<'_>, handler: &dyn Handler, conditions: &Conditi
         if_revision,
     } = conditions;
     let current = view.mesh.position.revision;
-    if let Some(given) = if_revision.filter(|given| *given != current) {
-        return Err(Rejection::RevisionMismatch { given, current });
+    if let Some(given) = *if_revision {
+        view.check(check::REVISION_IS, current, given, given == current, || {
+            Rejection::RevisionMismatch { given, current }
+        })?;
     }
     let Some((kind, id)) = handler.target() else {
         return Ok(());
@@ -229,24 +286,28 @@ fn check_conditions(view: &View<'_>, handler: &dyn Handler, conditions: &Conditi
     let current = view.mesh.meta(kind, &id).as_ref().map(Meta::etag);
     if let Some(given) = if_match {
         let matches = current.is_some_and(|current| given == "*" || *given == current.to_string());
-        if !matches {
-            let mut given = given.clone();
-            truncate(&mut given, 128);
-            return Err(Rejection::EtagMismatch { given, current });
-        }
+        let mut given = given.clone();
+        truncate(&mut given, 128);
+        let measured = current.map_or_else(|| "no record".to_owned(), |etag| etag.to_string());
+        view.check(check::ETAG_IS, measured, given.clone(), matches, || {
+            Rejection::EtagMismatch { given, current }
+        })?;
     }
-    match current.filter(|_| *if_absent) {
-        Some(current) => Err(Rejection::AlreadyExists {
-            kind: kind.word().to_owned(),
-            id,
-            current,
-        }),
-        None => Ok(()),
+    if !*if_absent {
+        return Ok(());
     }
+    let Some(current) = current else {
+        return view.check(check::RECORD_ABSENT, 0, 0, true, || Rejection::MeshNotInitialized);
+    };
+    view.check(check::RECORD_ABSENT, 1, 0, false, || Rejection::AlreadyExists {
+        kind: kind.word().to_owned(),
+        id,
+        current,
+    })
 }
 
 /// Turns effects into changes: before and after, with version and times stamped. What does not differ is no change.
-fn changes(view: &View<'_>, effects: Effects) -> Result<Outcome, Rejection> {
+fn changes(view: &View<'_>, effects: Effects) -> Result<(Vec<Change>, Vec<Event>), Rejection> {
     let Effects { puts, deletes, events } = effects;
     let measured = puts.len() + deletes.len();
     if measured > CHANGES_MAX {
@@ -261,6 +322,7 @@ fn changes(view: &View<'_>, effects: Effects) -> Result<Outcome, Rejection> {
     for mut after in puts {
         let before = view.mesh.record(after.kind(), &after.id());
         after.set_meta(next_meta(view, before.as_ref().map(|record| record.meta())));
+        after.set_epoch(view.mesh.epoch());
         changes.push(Change {
             before,
             after: Some(after),
@@ -274,7 +336,7 @@ fn changes(view: &View<'_>, effects: Effects) -> Result<Outcome, Rejection> {
             });
         }
     }
-    Ok(Outcome::Applied { changes, events })
+    Ok((changes, events))
 }
 
 fn next_meta(view: &View<'_>, before: Option<&Meta>) -> Meta {

@@ -6,15 +6,20 @@
 use serde::{Deserialize, Serialize};
 
 #[cfg(not(feature = "previous-level"))]
-use crate::handlers::CompactHistory;
+use crate::handlers::{
+    AdvanceDrainPeers, AdvanceReshape, ApproveStaged, BeginMoves, BeginSession, CompactHistory, CreateNamespace,
+    DeleteNamespace, DrainPeerWithTerms, DrainPeers, EndMoveStep, EndSessions, EndStaged, ExpireDrain, HoldShard,
+    MoveShard, ObservePeers, PatchPeerSpec, PlaceCopies, RecordChange, RejectStaged, ReshapeNamespace,
+    SetNamespacePolicy, ShapeNamespace,
+};
 use crate::{
-    Event, MeshState, Origin, Position, Record, Rejection, Stamp,
+    Checks, Event, MeshState, Origin, Position, Record, Rejection, Rule, Stamp,
     handlers::{
         AdvanceDrain, ApplyCluster, CancelOperation, CheckpointAudit, CordonPeer, DemoteCluster, DeregisterPeer,
         DrainPeer, FinalizeUpgrade, InitMesh, PatchPeer, PromoteCluster, RecordBackup, RecordRefusals, RecoverMesh,
         RegisterPeer, RestoreMesh, RollbackConfig, SetConfig, UncordonPeer, UndrainPeer,
     },
-    record::Kind,
+    record::{Approvers, Kind},
 };
 
 /// What a command means to do, before it is known whether it may.
@@ -28,6 +33,21 @@ pub trait Handler {
     /// The first feature level at which it may be proposed: below it, there may be nodes that cannot read it.
     fn level(&self) -> u32 {
         1
+    }
+
+    /// Who has to agree to it beside whoever asks, by the rules as they are now.
+    fn approvers(&self, mesh: &MeshState) -> Approvers {
+        mesh.settings().approvers(self.action())
+    }
+
+    /// What the audit trail names where there is no one record to name: `peers/zone=a`.
+    fn subject(&self) -> String {
+        String::new()
+    }
+
+    /// The rules that [`Handler::validate`] states, in the order in which it looks at them.
+    fn rules(&self) -> &'static [&'static Rule] {
+        &[]
     }
 
     /// Decides. Reads the state, changes nothing, and needs nothing else: the same view gives the same answer on
@@ -48,6 +68,8 @@ pub struct View<'a> {
     pub stamp: Stamp,
     /// Who asks, and why.
     pub origin: &'a Origin,
+    /// Where somebody wants to see the checks.
+    pub checks: Option<&'a Checks>,
 }
 
 /// What a command does. Versions and times of the records are stamped by apply.
@@ -79,6 +101,15 @@ impl Effects {
     #[must_use]
     pub fn delete(mut self, kind: Kind, id: impl Into<String>) -> Self {
         self.deletes.push((kind, id.into()));
+        self
+    }
+
+    /// Both: first these, then the others.
+    #[must_use]
+    pub fn and(mut self, more: Self) -> Self {
+        self.puts.extend(more.puts);
+        self.deletes.extend(more.deletes);
+        self.events.extend(more.events);
         self
     }
 
@@ -148,4 +179,50 @@ table! {
     // Feature level 2.
     #[cfg(not(feature = "previous-level"))]
     CompactHistory,
+    #[cfg(not(feature = "previous-level"))]
+    ApproveStaged,
+    #[cfg(not(feature = "previous-level"))]
+    RejectStaged,
+    #[cfg(not(feature = "previous-level"))]
+    EndStaged,
+    #[cfg(not(feature = "previous-level"))]
+    DrainPeerWithTerms,
+    #[cfg(not(feature = "previous-level"))]
+    DrainPeers,
+    #[cfg(not(feature = "previous-level"))]
+    AdvanceDrainPeers,
+    #[cfg(not(feature = "previous-level"))]
+    ExpireDrain,
+    #[cfg(not(feature = "previous-level"))]
+    BeginSession,
+    #[cfg(not(feature = "previous-level"))]
+    EndSessions,
+    #[cfg(not(feature = "previous-level"))]
+    RecordChange,
+    #[cfg(not(feature = "previous-level"))]
+    CreateNamespace,
+    #[cfg(not(feature = "previous-level"))]
+    SetNamespacePolicy,
+    #[cfg(not(feature = "previous-level"))]
+    DeleteNamespace,
+    #[cfg(not(feature = "previous-level"))]
+    ShapeNamespace,
+    #[cfg(not(feature = "previous-level"))]
+    ReshapeNamespace,
+    #[cfg(not(feature = "previous-level"))]
+    AdvanceReshape,
+    #[cfg(not(feature = "previous-level"))]
+    HoldShard,
+    #[cfg(not(feature = "previous-level"))]
+    MoveShard,
+    #[cfg(not(feature = "previous-level"))]
+    BeginMoves,
+    #[cfg(not(feature = "previous-level"))]
+    EndMoveStep,
+    #[cfg(not(feature = "previous-level"))]
+    ObservePeers,
+    #[cfg(not(feature = "previous-level"))]
+    PlaceCopies,
+    #[cfg(not(feature = "previous-level"))]
+    PatchPeerSpec,
 }

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ClusterId, Epoch, Hash, MeshId, NodeId, OperationId, PeerId, Revision, Timeline, record::OperationState};
+use crate::{
+    ApprovalId, ClusterId, Epoch, Hash, MeshId, NamespaceId, NodeId, OperationId, PeerId, Revision, Timeline,
+    record::{ApprovalState, Health, MoveStep, OperationState, ShardId, ShardStatus},
+};
 
 /// What happened. The records themselves are in the changes of the same unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +87,76 @@ pub enum Event {
     BackupStarted {
         /// The node that it is read from.
         node: NodeId,
+    },
+    /// A request waits for a second person.
+    ApprovalRequested(ApprovalId),
+    /// Somebody agreed to it.
+    ApprovalGiven {
+        /// Which.
+        approval: ApprovalId,
+        /// Who.
+        actor: String,
+    },
+    /// It waits no more.
+    ApprovalEnded {
+        /// Which.
+        approval: ApprovalId,
+        /// How it ended.
+        state: ApprovalState,
+    },
+    /// A namespace was made; its shards follow.
+    NamespaceCreated(NamespaceId),
+    /// A namespace has all its shards.
+    NamespaceReady(NamespaceId),
+    /// What its moves are held to changed.
+    NamespaceChanged(NamespaceId),
+    /// A namespace is gone, with all its shards.
+    NamespaceDeleted(NamespaceId),
+    /// What may be done with a shard changed.
+    ShardHeld {
+        /// Which.
+        shard: ShardId,
+        /// What it is now.
+        status: ShardStatus,
+    },
+    /// A shard is on its way to another owner.
+    ShardMoveBegun {
+        /// Which.
+        shard: ShardId,
+        /// Where it goes.
+        to: PeerId,
+    },
+    /// A move is at its next step.
+    ShardMoveAdvanced {
+        /// Which shard.
+        shard: ShardId,
+        /// The step that began.
+        step: MoveStep,
+    },
+    /// A move was given up: the shard stays with its owner.
+    ShardMoveGivenUp {
+        /// Which shard.
+        shard: ShardId,
+        /// Where it was going.
+        to: PeerId,
+    },
+    /// A shard has another owner.
+    ShardMoved {
+        /// Which.
+        shard: ShardId,
+        /// Who owned it.
+        from: Option<PeerId>,
+        /// Who owns it.
+        to: PeerId,
+        /// Its epoch from now on.
+        epoch: u64,
+    },
+    /// A peer is seen otherwise than before.
+    PeerObserved {
+        /// Which.
+        peer: PeerId,
+        /// How.
+        health: Health,
     },
 }
 

@@ -1,9 +1,12 @@
 //! Which requests were answered, and where, so that a retry is answered the same and never applied twice.
 
-use std::sync::Arc;
+mod key;
+
+use std::{borrow::Borrow, cmp::Ordering, sync::Arc};
 
 use imbl::{OrdMap, OrdSet};
 
+use self::key::Key;
 use crate::{
     Hash, Idempotency, Rejection, Revision,
     codec::{self, Format},
@@ -12,25 +15,109 @@ use crate::{
     rows::{self, IdempotencyRow},
 };
 
-/// One remembered request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Who has asked. One for all entries of a principal, and half as wide as an `Arc<str>` in each of them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Principal(Arc<Box<str>>);
+
+impl Borrow<str> for Principal {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One remembered request. There are as many as writes in a minute, so each is held once, both orders point at it, and
+/// what follows from the rest is not kept: with its counts it takes 96 bytes.
+#[derive(Debug)]
 struct Entry {
+    principal: Principal,
+    key: Key,
     request: Hash,
     revision: Revision,
     expires_ms: u64,
-    row_hash: Hash,
 }
 
-/// Scope is (principal, key).
-type Key = (Arc<str>, Arc<str>);
+impl Entry {
+    fn of(principal: Principal, row: IdempotencyRow) -> Self {
+        Self {
+            principal,
+            key: Key::new(&row.idempotency.key),
+            request: row.idempotency.request,
+            revision: row.revision,
+            expires_ms: row.expires_ms,
+        }
+    }
 
-/// The table. Cheap to clone.
+    /// The row that it is stored as: key and value.
+    fn row(&self) -> (Vec<u8>, Vec<u8>) {
+        let row = IdempotencyRow {
+            principal: self.principal.0.to_string(),
+            idempotency: Idempotency {
+                key: self.key.to_string(),
+                request: self.request,
+            },
+            revision: self.revision,
+            expires_ms: self.expires_ms,
+        };
+        let key = rows::idempotency_key(&row.principal, &row.idempotency.key);
+        (key, codec::encode(Format::Record, &row))
+    }
+}
+
+/// An entry among those of its principal, in order of key.
+#[derive(Debug, Clone)]
+struct ByKey(Arc<Entry>);
+
+impl Borrow<Key> for ByKey {
+    fn borrow(&self) -> &Key {
+        &self.0.key
+    }
+}
+
+impl Ord for ByKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.key.cmp(&other.0.key)
+    }
+}
+
+/// An entry in order of expiry. A revision adds at most one entry, so it makes the expiry unique.
+#[derive(Debug, Clone)]
+struct ByExpiry(Arc<Entry>);
+
+impl Ord for ByExpiry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let when = |entry: &Entry| (entry.expires_ms, entry.revision);
+        when(&self.0).cmp(&when(&other.0))
+    }
+}
+
+/// What follows from the order.
+macro_rules! ordered {
+    ($name:ident) => {
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                self.cmp(other) == Ordering::Equal
+            }
+        }
+
+        impl Eq for $name {}
+    };
+}
+
+ordered!(ByKey);
+ordered!(ByExpiry);
+
+/// The table; scope is (principal, key). Cheap to clone.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Table {
-    entries: OrdMap<Key, Entry>,
-    // A revision adds at most one entry, so it makes the expiry unique.
-    by_expiry: OrdSet<(u64, Revision, Key)>,
-    per_principal: OrdMap<Arc<str>, u64>,
+    // No principal is without entries.
+    by_principal: OrdMap<Principal, OrdSet<ByKey>>,
+    by_expiry: OrdSet<ByExpiry>,
 }
 
 /// What the table says of a request.
@@ -51,35 +138,16 @@ pub(crate) struct RowUpdate {
     pub hash: Hash,
 }
 
-/// The milliseconds since 1970 that a ULID begins with (<https://github.com/ulid/spec>); none for any other key.
-fn ulid_ms(key: &str) -> Option<u64> {
-    const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-    let bytes = key.as_bytes();
-    if bytes.len() != 26 {
-        return None;
-    }
-    let digit = |byte: &u8| {
-        ALPHABET
-            .iter()
-            .position(|symbol| symbol == &byte.to_ascii_uppercase())
-            .map(|at| at as u64)
-    };
-    if !bytes.iter().all(|byte| digit(byte).is_some()) || digit(&bytes[0])? > 7 {
-        return None;
-    }
-    bytes[..10]
-        .iter()
-        .try_fold(0_u64, |sum, byte| Some(sum << 5 | digit(byte)?))
-}
-
 /// Entries that one command removes at the most, so that apply stays short. Each command adds at most one.
 const EXPIRED_PER_COMMAND_MAX: usize = 64;
 
 impl Table {
     /// Judges a request at a mesh time.
     pub fn judge(&self, principal: &str, given: &Idempotency, now_ms: u64, settings: &Settings) -> Verdict {
-        let key: Key = (principal.into(), given.key.as_str().into());
-        if let Some(entry) = self.entries.get(&key).filter(|entry| entry.expires_ms > now_ms) {
+        if let Some(entry) = self
+            .get(principal, &given.key)
+            .filter(|entry| entry.expires_ms > now_ms)
+        {
             return if entry.request == given.request {
                 Verdict::Seen(entry.revision)
             } else {
@@ -89,7 +157,7 @@ impl Table {
             };
         }
         let ttl_ms = settings.idempotency_ulid_ttl_ms;
-        let expires_ms = match ulid_ms(&given.key) {
+        let expires_ms = match Key::new(&given.key).ulid_ms() {
             // As old as what may have been forgotten: whether it was answered cannot be told any more.
             Some(made_ms) if made_ms.saturating_add(ttl_ms) <= now_ms => {
                 let age_ms = now_ms.saturating_sub(made_ms);
@@ -100,14 +168,10 @@ impl Table {
             // From the far future: its time says nothing, so it is like any other key.
             Some(_) | None => now_ms.saturating_add(settings.idempotency_key_ttl_ms),
         };
-        let own = self.per_principal.get(principal).copied().unwrap_or(0);
+        let own = self.by_principal.get(principal).map_or(0, |own| own.len() as u64);
         let caps = [
             ("of this principal", own, settings.idempotency_keys_per_principal_max),
-            (
-                "of all principals",
-                self.entries.len() as u64,
-                settings.idempotency_keys_max,
-            ),
+            ("of all principals", self.len() as u64, settings.idempotency_keys_max),
         ];
         if let Some((whose, measured, limit)) = caps.into_iter().find(|(_, measured, limit)| measured >= limit) {
             let what = format!("idempotency keys {whose}");
@@ -125,29 +189,20 @@ impl Table {
         expires_ms: u64,
     ) -> Vec<RowUpdate> {
         let mut updates = Vec::with_capacity(2);
-        let key: Key = (principal.into(), given.key.as_str().into());
         // An expired entry of the same key may still be there.
-        updates.extend(self.remove(&key));
+        if let Some(expired) = self.get(principal, &given.key).cloned() {
+            updates.push(self.remove(&expired));
+        }
         let row = IdempotencyRow {
             principal: principal.to_owned(),
             idempotency: given.clone(),
             revision,
             expires_ms,
         };
-        let row_key = rows::idempotency_key(principal, &given.key);
-        let value = codec::encode(Format::Record, &row);
-        let hash = row_hash(&row_key, &value);
-        self.put(
-            key,
-            Entry {
-                request: given.request,
-                revision,
-                expires_ms,
-                row_hash: hash,
-            },
-        );
+        let (key, value) = self.put(row).row();
+        let hash = row_hash(&key, &value);
         updates.push(RowUpdate {
-            key: row_key,
+            key,
             value: Some(value),
             hash,
         });
@@ -158,14 +213,11 @@ impl Table {
     pub fn expire(&mut self, now_ms: u64) -> Vec<RowUpdate> {
         let mut updates = Vec::new();
         while updates.len() < EXPIRED_PER_COMMAND_MAX {
-            let Some((expires_ms, _, key)) = self.by_expiry.get_min() else {
+            let Some(ByExpiry(entry)) = self.by_expiry.get_min().filter(|next| next.0.expires_ms <= now_ms) else {
                 break;
             };
-            if *expires_ms > now_ms {
-                break;
-            }
-            let key = key.clone();
-            updates.extend(self.remove(&key));
+            let entry = entry.clone();
+            updates.push(self.remove(&entry));
         }
         updates
     }
@@ -173,69 +225,52 @@ impl Table {
     /// Takes a stored row back in, at start.
     pub fn load(&mut self, key: &[u8], value: &[u8]) -> Result<Hash, codec::Error> {
         let row: IdempotencyRow = codec::decode(Format::Record, value)?;
-        let hash = row_hash(key, value);
-        let IdempotencyRow {
-            principal,
-            idempotency,
-            revision,
-            expires_ms,
-        } = row;
-        let entry = Entry {
-            request: idempotency.request,
-            revision,
-            expires_ms,
-            row_hash: hash,
-        };
-        self.put((principal.into(), idempotency.key.into()), entry);
-        Ok(hash)
+        self.put(row);
+        Ok(row_hash(key, value))
     }
 
-    /// Shows every entry as the row that it is stored as, with the hash of that row that is kept, until `visit` answers
-    /// false or fails; answers whether all were shown.
-    pub fn recount<E>(&self, mut visit: impl FnMut(&[u8], &[u8], Hash) -> Result<bool, E>) -> Result<bool, E> {
-        for ((principal, key), entry) in &self.entries {
-            let row = IdempotencyRow {
-                principal: principal.to_string(),
-                idempotency: Idempotency {
-                    key: key.to_string(),
-                    request: entry.request,
-                },
-                revision: entry.revision,
-                expires_ms: entry.expires_ms,
-            };
-            let value = codec::encode(Format::Record, &row);
-            if !visit(&rows::idempotency_key(principal, key), &value, entry.row_hash)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+    /// Shows every entry as the row that it is stored as, key and value, until `visit` answers false; answers whether all
+    /// were shown.
+    pub fn rows(&self, mut visit: impl FnMut(&[u8], &[u8]) -> bool) -> bool {
+        self.by_principal.values().flatten().all(|ByKey(entry)| {
+            let (key, value) = entry.row();
+            visit(&key, &value)
+        })
     }
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.by_expiry.len()
     }
 
-    fn put(&mut self, key: Key, entry: Entry) {
-        self.by_expiry.insert((entry.expires_ms, entry.revision, key.clone()));
-        *self.per_principal.entry(key.0.clone()).or_insert(0) += 1;
-        self.entries.insert(key, entry);
+    fn get(&self, principal: &str, key: &str) -> Option<&Arc<Entry>> {
+        let own = self.by_principal.get(principal)?;
+        own.get(&Key::new(key)).map(|found| &found.0)
     }
 
-    fn remove(&mut self, key: &Key) -> Option<RowUpdate> {
-        let entry = self.entries.remove(key)?;
-        self.by_expiry.remove(&(entry.expires_ms, entry.revision, key.clone()));
-        let left = self.per_principal.get(&key.0).copied().unwrap_or(0).saturating_sub(1);
-        if left == 0 {
-            self.per_principal.remove(&key.0);
-        } else {
-            self.per_principal.insert(key.0.clone(), left);
+    fn put(&mut self, row: IdempotencyRow) -> Arc<Entry> {
+        let principal = match self.by_principal.get_key_value(row.principal.as_str()) {
+            Some((known, _)) => known.clone(),
+            None => Principal(Arc::new(row.principal.as_str().into())),
+        };
+        let entry = Arc::new(Entry::of(principal.clone(), row));
+        self.by_expiry.insert(ByExpiry(entry.clone()));
+        let own = self.by_principal.entry(principal).or_default();
+        own.insert(ByKey(entry.clone()));
+        entry
+    }
+
+    fn remove(&mut self, entry: &Arc<Entry>) -> RowUpdate {
+        self.by_expiry.remove(&ByExpiry(entry.clone()));
+        if let Some(own) = self.by_principal.get_mut(&entry.principal) {
+            own.remove(&entry.key);
+            if own.is_empty() {
+                self.by_principal.remove(&entry.principal);
+            }
         }
-        Some(RowUpdate {
-            key: rows::idempotency_key(&key.0, &key.1),
-            value: None,
-            hash: entry.row_hash,
-        })
+        let (key, value) = entry.row();
+        let hash = row_hash(&key, &value);
+        RowUpdate { key, value: None, hash }
     }
 }
 
@@ -254,17 +289,9 @@ mod tests {
     const ULID: &str = "00000YGJ00ABCDEFGHJKMNPQRS";
 
     #[test]
-    fn ulids_tell_their_time() {
-        assert_eq!(ulid_ms("01ARZ3NDEKTSV4RRFFQ69G5FAV"), Some(1_469_922_850_259));
-        assert_eq!(ulid_ms("81ARZ3NDEKTSV4RRFFQ69G5FAV"), None, "over 2^128");
-        assert_eq!(ulid_ms("short"), None);
-        assert_eq!(ulid_ms("01ARZ3NDEKTSV4RRFFQ69G5FAU"), None, "U is no symbol");
-    }
-
-    #[test]
     fn a_ulid_is_never_forgotten_before_it_is_refused() {
         let settings = Settings::default();
-        let made = ulid_ms(ULID).unwrap();
+        let made = Key::new(ULID).ulid_ms().unwrap();
         for ahead in [0, 1, 30_000, 59_999, 60_000] {
             let mut table = Table::default();
             let now = made - ahead;

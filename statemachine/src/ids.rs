@@ -114,12 +114,44 @@ text_id! {
     OperationId
 }
 
+text_id! {
+    /// A namespace: a set of keys that is split into shards.
+    NamespaceId
+}
+text_id! {
+    /// A request that waits, or waited, for a second person.
+    ApprovalId
+}
+
+impl ApprovalId {
+    /// The id of a request that was staged at a position: unique across timelines, and sorted by revision.
+    #[must_use]
+    pub fn at(position: crate::Position) -> Self {
+        let short = position.timeline.0 >> 104;
+        Self(format!("ap-{:012}-{short:06x}", position.revision.0).into())
+    }
+}
+
+impl NamespaceId {
+    /// What sorts before every id, to begin a range with; not an id itself.
+    pub(crate) fn least() -> Self {
+        Self("".into())
+    }
+}
+
 impl OperationId {
     /// The id of an operation that is made at a position: unique across timelines, and sorted by revision.
     #[must_use]
     pub fn at(position: crate::Position) -> Self {
         let short = position.timeline.0 >> 104;
         Self(format!("op-{:012}-{short:06x}", position.revision.0).into())
+    }
+
+    /// The id of the n-th among several operations that are made at one position.
+    #[must_use]
+    pub fn nth(position: crate::Position, n: usize) -> Self {
+        let first = Self::at(position);
+        Self(format!("{first}-{n:03}").into())
     }
 }
 

@@ -10,14 +10,18 @@
 
 pub mod audit;
 pub mod backup;
+pub mod check;
 pub mod clock;
 pub mod cluster;
 pub mod codec;
 pub mod digest;
 pub mod plan;
+pub mod presence;
 pub mod record;
 pub mod rows;
 pub mod selector;
+pub mod staging;
+pub mod strategy;
 
 mod apply;
 mod command;
@@ -32,16 +36,20 @@ mod state;
 mod unit;
 
 pub use self::{
-    apply::{Answer, Applied, CHANGES_MAX, UNIT_BYTES_MAX, apply, dry_run, target_of},
+    apply::{Answer, Applied, CHANGES_MAX, UNIT_BYTES_MAX, apply, dry_run, preview, target_of},
+    check::{Check, Checks, Preview, Rule},
     cluster::ClusterState,
     command::{Command, Effects, Handler, View},
     entry::{Conditions, Entry, Idempotency, Origin, Proposal, Replicated, ReplicationRefused, Request, Stamp},
     event::{Event, Refusal},
     handlers::*,
-    ids::{ClusterId, Epoch, Hash, ID_BYTES_MAX, InvalidId, MeshId, NodeId, OperationId, PeerId, Revision, TimelineId},
+    ids::{
+        ApprovalId, ClusterId, Epoch, Hash, ID_BYTES_MAX, InvalidId, MeshId, NamespaceId, NodeId, OperationId, PeerId,
+        Revision, TimelineId,
+    },
     position::{Etag, Position, Timeline},
     record::Record,
-    rejection::{CODES as REJECTION_CODES, Rejection},
+    rejection::{CODES as REJECTION_CODES, Rejection, percent},
     state::{LoadError, Loader, MeshState, Mismatch, PeersByStatus, RECENT_MAX, Recent, State, Tally},
     unit::{Change, Outcome, Recorded, Unit},
 };

@@ -1,10 +1,16 @@
 //! Why a command was not carried out. A rejection is an answer, never a failure of the program.
 
+mod measure;
+mod words;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClusterId, Etag, OperationId, PeerId, Revision,
-    record::{ClusterPhase, OperationState},
+    ApprovalId, ClusterId, Etag, NamespaceId, OperationId, PeerId, Revision,
+    record::{
+        ApprovalState, Approvers, ClusterPhase, FencingToken, MoveStep, NamespacePhase, OperationState, Scope, ShardId,
+        ShardStatus,
+    },
 };
 
 /// Why a command was not carried out.
@@ -149,6 +155,175 @@ pub enum Rejection {
         /// How old it has to be.
         needed_ms: u64,
     },
+    /// What was to be approved is not what would happen now.
+    ApprovalStale {
+        /// The request.
+        approval: ApprovalId,
+        /// What differs.
+        why: String,
+    },
+    /// Nobody approves their own request.
+    ApprovalOwn {
+        /// The request.
+        approval: ApprovalId,
+    },
+    /// One person does not count twice.
+    ApprovalGiven {
+        /// The request.
+        approval: ApprovalId,
+        /// Who has agreed already.
+        actor: String,
+    },
+    /// The request was decided.
+    ApprovalFinished {
+        /// The request.
+        approval: ApprovalId,
+        /// How.
+        state: ApprovalState,
+    },
+    /// The request was not decided in time.
+    ApprovalExpired {
+        /// The request.
+        approval: ApprovalId,
+        /// For how long it has been over, in ms of mesh time.
+        for_ms: u64,
+    },
+    /// Deciding the request takes more than the caller may do.
+    ScopeMissing {
+        /// What it takes.
+        needed: Scope,
+        /// Who has to agree.
+        approvers: Approvers,
+    },
+    /// A cluster would be left with too few active peers.
+    ActivePeersLow {
+        /// The cluster.
+        cluster: ClusterId,
+        /// How many it would be left with.
+        left: u64,
+        /// How many have to stay.
+        needed: u64,
+    },
+    /// The selector selects no peer that could be drained.
+    NothingSelected {
+        /// The selector.
+        selector: String,
+        /// How many peers it selects that are draining or drained already.
+        set_aside: u64,
+    },
+    /// More peers are selected than one operation drains.
+    SelectionTooLarge {
+        /// How many are selected.
+        selected: u64,
+        /// How many there may be.
+        limit: u64,
+    },
+    /// Other peers are selected than were expected.
+    SelectionChanged {
+        /// How many are selected.
+        selected: u64,
+        /// How many were expected.
+        expected: u64,
+        /// The first peer that is in only one of the two.
+        first: String,
+    },
+    /// Nobody else can take the peer's shards.
+    NoEligiblePeer {
+        /// The peer that is to give its shards up; none where a description of the namespace leaves nobody.
+        peer: Option<PeerId>,
+        /// The first namespace whose shards would have nowhere to go.
+        namespace: NamespaceId,
+    },
+    /// An operation works on the namespace.
+    NamespaceBusy {
+        /// The namespace.
+        namespace: NamespaceId,
+        /// What is being done to it.
+        phase: NamespacePhase,
+        /// By which operation.
+        operation: Option<OperationId>,
+    },
+    /// Shards of the namespace are served.
+    NamespaceInUse {
+        /// The namespace.
+        namespace: NamespaceId,
+        /// How many.
+        served: u64,
+    },
+    /// A shard of this status is not treated in this way.
+    ShardTransition {
+        /// The shard.
+        shard: ShardId,
+        /// What it is.
+        status: ShardStatus,
+        /// What was asked for.
+        action: String,
+    },
+    /// The peer owns the shard already.
+    ShardThere {
+        /// The shard.
+        shard: ShardId,
+        /// The peer.
+        peer: PeerId,
+    },
+    /// The peer is not given shards of the namespace.
+    TargetUnfit {
+        /// The peer.
+        peer: PeerId,
+        /// What is in the way.
+        why: String,
+    },
+    /// The move is not at that step, or there is no such move any more.
+    MoveOver {
+        /// The shard.
+        shard: ShardId,
+        /// The move: where it began.
+        begun: Revision,
+        /// The step that was spoken of.
+        step: MoveStep,
+    },
+    /// The step of the move waits for somebody else.
+    NotWaitedFor {
+        /// The shard.
+        shard: ShardId,
+        /// Who spoke.
+        peer: PeerId,
+        /// Who has to; `nobody` where nobody.
+        waits_for: String,
+    },
+    /// The shard has another fencing token.
+    StaleToken {
+        /// The shard.
+        shard: ShardId,
+        /// The token that was shown.
+        token: FencingToken,
+        /// The one that the shard has.
+        current: FencingToken,
+    },
+    /// How many shards a namespace has cannot be changed.
+    ShardCountFixed {
+        /// The namespace.
+        namespace: NamespaceId,
+        /// How many it has.
+        shards: u32,
+        /// How many were asked for.
+        asked: u32,
+    },
+    /// More shards would move than may.
+    MovesTooMany {
+        /// The namespace.
+        namespace: NamespaceId,
+        /// The share that would move beyond what has to, in tenths of a percent.
+        measured: u32,
+        /// The most that may.
+        limit: u32,
+    },
+}
+
+/// Tenths of a percent, as people write them.
+#[must_use]
+pub fn percent(permille: u32) -> String {
+    format!("{}.{} %", permille / 10, permille % 10)
 }
 
 /// Every code that a rejection can have, for documentation tests.
@@ -174,6 +349,31 @@ pub const CODES: &[&str] = &[
     "feature_level_too_low",
     "feature_level_unknown",
     "history_in_use",
+    "approval_stale",
+    "approval_own",
+    "approval_given",
+    "approval_finished",
+    "approval_expired",
+    "scope_missing",
+    "active_peers_low",
+    "nothing_selected",
+    "selection_too_large",
+    "selection_changed",
+    "no_eligible_peer",
+    "namespace_busy",
+    "namespace_in_use",
+    "shard_transition",
+    "shard_there",
+    "target_unfit",
+    "move_over",
+    "not_waited_for",
+    "stale_token",
+    "shard_count_fixed",
+    "moves_too_many",
+    "not_waited_for",
+    "stale_token",
+    "shard_count_fixed",
+    "moves_too_many",
 ];
 
 impl Rejection {
@@ -209,135 +409,27 @@ impl Rejection {
             Self::FeatureLevelTooLow { .. } => "feature_level_too_low",
             Self::FeatureLevelUnknown { .. } => "feature_level_unknown",
             Self::HistoryInUse { .. } => "history_in_use",
-        }
-    }
-
-    /// What happened, with names and values, in one line.
-    #[must_use]
-    pub fn detail(&self) -> String {
-        match self {
-            Self::InvalidArgument { field, why } => format!("{field}: {why}"),
-            Self::NotFound { kind, id } => format!("there is no {kind} `{id}`"),
-            Self::AlreadyExists { kind, id, current } => {
-                format!("{kind} `{id}` exists; its ETag is {current}")
-            }
-            Self::EtagMismatch {
-                given,
-                current: Some(current),
-            } => {
-                format!("the record has changed: its ETag is {current}, not `{given}`")
-            }
-            Self::EtagMismatch { given, current: None } => {
-                format!("there is no such record, so no ETag matches `{given}`")
-            }
-            Self::RevisionMismatch { given, current } => {
-                format!("the mesh is at revision {current}, not {given}")
-            }
-            Self::IdempotencyKeyReused { revision } => {
-                format!("the idempotency key was used for a different request at revision {revision}")
-            }
-            Self::IdempotencyKeyExpired { age_ms, ttl_ms } => {
-                format!("the idempotency key is {age_ms} ms old; keys of this form are kept for {ttl_ms} ms")
-            }
-            Self::ResourceExhausted { what, measured, limit } => {
-                format!("{what}: {measured} of at most {limit} are in use")
-            }
-            Self::PeerDraining {
-                peer,
-                operation: Some(operation),
-            } => {
-                format!("peer `{peer}` is draining or drained by operation `{operation}`")
-            }
-            Self::PeerDraining { peer, operation: None } => format!("peer `{peer}` is draining or drained"),
-            Self::PeerOwnsShards { peer, shards } => format!("peer `{peer}` owns {shards} shards"),
-            Self::OperationFinished { operation, state } => {
-                format!("operation `{operation}` has ended: {}", state.word())
-            }
-            Self::OperationMoved { operation, step } => {
-                format!("operation `{operation}` is not at step {step} any more")
-            }
-            Self::CheckpointStale { revision } => {
-                format!("the checkpoint of revision {revision} does not match the chain, or is too old to tell")
-            }
-            Self::MeshInitialized => "the mesh is initialized already".to_owned(),
-            Self::MeshNotInitialized => "the mesh is not initialized yet".to_owned(),
-            Self::LastActiveCluster { cluster } => {
-                format!("cluster `{cluster}` is the only active one: without it the mesh takes no mutations")
-            }
-            Self::ReplicationNotConfigured { cluster } => {
-                format!("cluster `{cluster}` is not known to follow the active one, so it would go on with nothing")
-            }
-            Self::ClusterTransition { cluster, from, to } => {
-                format!(
-                    "cluster `{cluster}` is {}, and does not become {} in this way",
-                    from.word(),
-                    to.word()
-                )
-            }
-            Self::FeatureLevelTooLow { needed, current } => {
-                format!("this takes feature level {needed}; the mesh is at {current}")
-            }
-            Self::FeatureLevelUnknown { asked, current, known } => {
-                format!("feature level {asked}: the mesh is at {current}, and the newest program knows up to {known}")
-            }
-            Self::HistoryInUse { to, age_ms, needed_ms } => {
-                format!("revision {to} is {age_ms} ms old; for {needed_ms} ms a retry may have to be answered from it")
-            }
-        }
-    }
-
-    /// What to do next, in one line.
-    #[must_use]
-    pub fn hint(&self) -> String {
-        match self {
-            Self::InvalidArgument { .. } => "correct the field and send the request again".to_owned(),
-            Self::NotFound { kind, .. } => match kind.as_str() {
-                "operation" => "`mesh operations list` shows what there is".to_owned(),
-                _ => format!("`mesh {kind}s list` shows what there is"),
-            },
-            Self::AlreadyExists { .. } => "choose another id, or change the existing record".to_owned(),
-            Self::EtagMismatch { current: Some(_), .. } => {
-                "read the record again, check that the change still makes sense, and send its new ETag".to_owned()
-            }
-            Self::EtagMismatch { current: None, .. } => "send the request without If-Match".to_owned(),
-            Self::RevisionMismatch { .. } => "preview again with --dry-run and use the revision it names".to_owned(),
-            Self::IdempotencyKeyReused { .. } => "use a new key for a new request".to_owned(),
-            Self::IdempotencyKeyExpired { .. } => {
-                "look whether the first attempt took effect (`mesh audit list`), then use a new key".to_owned()
-            }
-            Self::ResourceExhausted { .. } => "remove what is not needed, wait, or have the limit raised".to_owned(),
-            Self::PeerDraining { peer, .. } => format!("`mesh peers undrain {peer}` first"),
-            Self::PeerOwnsShards { peer, .. } => format!("`mesh peers drain {peer} --wait` first"),
-            Self::OperationFinished { operation, .. } => {
-                format!("`mesh operations get {operation}` shows how it ended")
-            }
-            Self::OperationMoved { .. } => "read the operation again".to_owned(),
-            Self::CheckpointStale { .. } => "sign a newer revision".to_owned(),
-            Self::MeshInitialized => "nothing is left to do".to_owned(),
-            Self::MeshNotInitialized => "wait for the first leader; `mesh status` shows when there is one".to_owned(),
-            Self::LastActiveCluster { .. } => {
-                "promote another cluster: that demotes this one in the same step".to_owned()
-            }
-            Self::ReplicationNotConfigured { cluster } => {
-                format!(
-                    "set up replication first: describe where it is reached with `mesh clusters apply {cluster}`, then wait \
-                     until `mesh clusters get {cluster}` shows it ready"
-                )
-            }
-            Self::ClusterTransition { cluster, to, .. } => match to {
-                ClusterPhase::Active => format!("`mesh clusters promote {cluster}`"),
-                ClusterPhase::Passive | ClusterPhase::Draining | ClusterPhase::Maintenance => {
-                    "`apply` moves a cluster between passive and maintenance only".to_owned()
-                }
-            },
-            Self::FeatureLevelTooLow { .. } => {
-                "run the newer program on every node, then `mesh upgrade finalize`".to_owned()
-            }
-            Self::FeatureLevelUnknown { .. } => "`mesh upgrade status` shows what the nodes can do".to_owned(),
-            Self::HistoryInUse { .. } => {
-                "name an older revision, or wait; `mesh config get retention.idempotency_key` shows for how long"
-                    .to_owned()
-            }
+            Self::ApprovalStale { .. } => "approval_stale",
+            Self::ApprovalOwn { .. } => "approval_own",
+            Self::ApprovalGiven { .. } => "approval_given",
+            Self::ApprovalFinished { .. } => "approval_finished",
+            Self::ApprovalExpired { .. } => "approval_expired",
+            Self::ScopeMissing { .. } => "scope_missing",
+            Self::ActivePeersLow { .. } => "active_peers_low",
+            Self::NothingSelected { .. } => "nothing_selected",
+            Self::SelectionTooLarge { .. } => "selection_too_large",
+            Self::SelectionChanged { .. } => "selection_changed",
+            Self::NoEligiblePeer { .. } => "no_eligible_peer",
+            Self::NamespaceBusy { .. } => "namespace_busy",
+            Self::NamespaceInUse { .. } => "namespace_in_use",
+            Self::ShardTransition { .. } => "shard_transition",
+            Self::ShardThere { .. } => "shard_there",
+            Self::TargetUnfit { .. } => "target_unfit",
+            Self::MoveOver { .. } => "move_over",
+            Self::NotWaitedFor { .. } => "not_waited_for",
+            Self::StaleToken { .. } => "stale_token",
+            Self::ShardCountFixed { .. } => "shard_count_fixed",
+            Self::MovesTooMany { .. } => "moves_too_many",
         }
     }
 
@@ -364,20 +456,28 @@ impl Rejection {
             | Self::ClusterTransition { .. }
             | Self::FeatureLevelTooLow { .. }
             | Self::FeatureLevelUnknown { .. }
-            | Self::HistoryInUse { .. } => false,
-        }
-    }
-}
-
-impl OperationState {
-    /// The word for it.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Succeeded => "succeeded",
-            Self::Cancelled => "cancelled",
-            Self::Failed => "failed",
+            | Self::HistoryInUse { .. }
+            | Self::ApprovalStale { .. }
+            | Self::ApprovalOwn { .. }
+            | Self::ApprovalGiven { .. }
+            | Self::ApprovalFinished { .. }
+            | Self::ApprovalExpired { .. }
+            | Self::ScopeMissing { .. }
+            | Self::ActivePeersLow { .. }
+            | Self::NothingSelected { .. }
+            | Self::SelectionTooLarge { .. }
+            | Self::SelectionChanged { .. }
+            | Self::NoEligiblePeer { .. }
+            | Self::NamespaceBusy { .. }
+            | Self::NamespaceInUse { .. }
+            | Self::ShardTransition { .. }
+            | Self::ShardThere { .. }
+            | Self::TargetUnfit { .. }
+            | Self::MoveOver { .. }
+            | Self::NotWaitedFor { .. }
+            | Self::StaleToken { .. }
+            | Self::ShardCountFixed { .. }
+            | Self::MovesTooMany { .. } => false,
         }
     }
 }

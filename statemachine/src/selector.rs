@@ -57,9 +57,13 @@ impl Selector {
         self.terms.iter().all(|term| match term {
             Term::Has(key) => labels.contains_key(key),
             Term::HasNot(key) => !labels.contains_key(key),
-            Term::In(key, values) => labels.get(key).is_some_and(|value| values.contains(value)),
+            Term::In(key, values) => labels
+                .get(key)
+                .is_some_and(|value| values.iter().any(|own| own == value)),
             // As in Kubernetes, what has no such label is selected too.
-            Term::NotIn(key, values) => labels.get(key).is_none_or(|value| !values.contains(value)),
+            Term::NotIn(key, values) => labels
+                .get(key)
+                .is_none_or(|value| values.iter().all(|own| own != value)),
         })
     }
 }

@@ -1,7 +1,10 @@
 //! What the nodes of a cluster agree on, in persistent maps: a clone costs a few reference counts.
 
+mod approvals;
+mod by_peer;
 mod load;
 mod scrub;
+mod shards;
 mod write;
 
 use std::sync::Arc;
@@ -10,6 +13,7 @@ use imbl::{OrdMap, OrdSet, Vector};
 
 pub use self::load::{LoadError, Loader};
 pub use self::scrub::{Mismatch, Tally};
+use self::{approvals::Approvals, shards::Shards};
 use crate::{
     ClusterId, ClusterState, Epoch, Hash, OperationId, PeerId, Position, Record, Revision, Stamp, Unit,
     codec::{self, Format},
@@ -17,7 +21,7 @@ use crate::{
     idempotency,
     record::{
         Certificate, Checkpoint, Cluster, Config, Kind, Mesh, Meta, Operation, OperationState, Peer, PeerStatus,
-        Settings,
+        Session, Settings, ShardId,
     },
     rows::HeadRow,
 };
@@ -65,6 +69,9 @@ pub struct MeshState {
     peers: OrdMap<PeerId, Row<Peer>>,
     operations: OrdMap<OperationId, Row<Operation>>,
     running: OrdSet<OperationId>,
+    approvals: Approvals,
+    sessions: OrdMap<Hash, Row<Session>>,
+    shards: Shards,
     checkpoints: OrdMap<Revision, Row<Checkpoint>>,
     pub(crate) idempotency: idempotency::Table,
     pub(crate) position: Position,
@@ -168,6 +175,23 @@ impl MeshState {
         self.certificates.get(&id).map(|row| &*row.record)
     }
 
+    /// A session of a browser, ended ones included for a while.
+    #[must_use]
+    pub fn session(&self, id: Hash) -> Option<&Session> {
+        self.sessions.get(&id).map(|row| &*row.record)
+    }
+
+    /// All sessions of browsers, in order of id.
+    pub fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.sessions.values().map(|row| &*row.record)
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn session_count(&self) -> u64 {
+        self.sessions.len() as u64
+    }
+
     /// Signed points of the audit chain below a revision, oldest first.
     pub fn checkpoints_below(&self, below: Revision) -> impl DoubleEndedIterator<Item = &Checkpoint> {
         self.checkpoints.range(..below).map(|(_, row)| &*row.record)
@@ -265,12 +289,6 @@ impl MeshState {
         counts
     }
 
-    /// How many shards a peer owns. Shards are no part of the state at feature level 1, so no peer owns any.
-    #[must_use]
-    pub fn shards_owned(&self, _peer: &PeerId) -> u64 {
-        0
-    }
-
     /// An operation.
     #[must_use]
     pub fn operation(&self, id: &OperationId) -> Option<&Operation> {
@@ -366,6 +384,23 @@ impl MeshState {
                 .certificates
                 .get(&Hash::parse(id)?)
                 .map(|row| Record::Certificate(row.record.clone())),
+            Kind::Approval => self
+                .approvals
+                .all
+                .get(id)
+                .map(|row| Record::Approval(row.record.clone())),
+            Kind::Session => self
+                .sessions
+                .get(&Hash::parse(id)?)
+                .map(|row| Record::Session(row.record.clone())),
+            Kind::Namespace => {
+                let row = self.shards.namespaces.get(id);
+                row.map(|row| Record::Namespace(row.record.clone()))
+            }
+            Kind::Shard => {
+                let row = self.shards.all.get(&id.parse::<ShardId>().ok()?);
+                row.map(|row| Record::Shard(row.record.clone()))
+            }
         }
     }
 
@@ -401,6 +436,10 @@ impl MeshState {
                 self.config.take().map(|row| row.hash)
             }
             Kind::Certificate => self.certificates.remove(&Hash::parse(id)?).map(|row| row.hash),
+            Kind::Approval => self.approvals.remove(id),
+            Kind::Session => self.sessions.remove(&Hash::parse(id)?).map(|row| row.hash),
+            Kind::Namespace => self.shards.namespaces.remove(id).map(|row| row.hash),
+            Kind::Shard => self.shards.remove(&id.parse().ok()?),
         }
     }
 
@@ -439,6 +478,18 @@ impl MeshState {
                 .certificates
                 .insert(record.id, Row { record, hash })
                 .map(|row| row.hash),
+            Record::Approval(record) => self.approvals.insert(record, hash),
+            Record::Session(record) => self
+                .sessions
+                .insert(record.id, Row { record, hash })
+                .map(|row| row.hash),
+            Record::Namespace(record) => {
+                let namespaces = &mut self.shards.namespaces;
+                namespaces
+                    .insert(record.id.clone(), Row { record, hash })
+                    .map(|row| row.hash)
+            }
+            Record::Shard(record) => self.shards.insert(record, hash),
         }
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Event, Hash, Origin, Position, Record, Rejection, Revision, Stamp, TimelineId,
+    ApprovalId, Event, Hash, Origin, Position, Record, Rejection, Revision, Stamp, TimelineId,
     codec::{self, Format},
-    record::Kind,
+    record::{Approval, Kind},
 };
 
 /// What came of a command.
@@ -26,6 +26,15 @@ pub enum Outcome {
     Replayed {
         /// Where the first attempt was answered.
         of: Revision,
+    },
+    /// It waits for a second person and has not taken effect.
+    Staged {
+        /// What it waits as.
+        approval: ApprovalId,
+        /// The record of it, and what was let go to make room; empty where the same request waits already.
+        changes: Vec<Change>,
+        /// What happened, in words for observers.
+        events: Vec<Event>,
     },
 }
 
@@ -88,9 +97,18 @@ impl Unit {
     #[must_use]
     pub fn changes(&self) -> &[Change] {
         match &self.outcome {
-            Outcome::Applied { changes, .. } => changes,
+            Outcome::Applied { changes, .. } | Outcome::Staged { changes, .. } => changes,
             Outcome::Rejected(_) | Outcome::Replayed { .. } => &[],
         }
+    }
+
+    /// The request for approval that this carried out, or decided, or made.
+    #[must_use]
+    pub fn approval(&self) -> Option<&Approval> {
+        self.changes().iter().find_map(|change| match &change.after {
+            Some(Record::Approval(approval)) => Some(&**approval),
+            _ => None,
+        })
     }
 }
 

@@ -11,6 +11,7 @@
 //! It cannot see what a quorum of nodes rewrote after the last checkpoint that the caller holds a copy of.
 
 mod chain;
+mod export;
 mod shown;
 mod signature;
 
@@ -21,6 +22,7 @@ use tonic::Code;
 
 use crate::{Client, Error, Result};
 use chain::Chain;
+pub use export::{Export, Range, verify_export};
 pub use signature::Signers;
 
 /// Records asked for at once: a page with canonical bytes stays far below the response limit.
@@ -253,6 +255,19 @@ impl Verification {
         }
         self.report.covered_through = Some(checkpoint.revision);
         self.report.newest = Some(checkpoint);
+    }
+
+    /// As [`Self::finish`], for a file: what was exported outside of it is no concern of it.
+    fn finish_file(mut self, revision: u64) -> Result<Report> {
+        let later = self.ahead.split_off(&revision.saturating_add(1));
+        let own = later.values().flatten().any(|(_, is_exported)| !is_exported);
+        if own {
+            return Err(broken(
+                revision,
+                "the file has checkpoints of revisions that it has not",
+            ));
+        }
+        self.finish(revision)
     }
 
     /// `revision` is the one that the listing claims to show.

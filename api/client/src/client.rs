@@ -16,8 +16,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tonic::metadata::{Ascii, MetadataValue};
 
 use crate::{
-    Answer, Connect, Consistency, Context, Endpoint, Entropy, Error, Method, Result, SystemEntropy, TlsConnect,
-    context::Credential, methods, pool::Pool,
+    Answer, Connect, Consistency, Context, Downgrade, Endpoint, Entropy, Error, Method, Result, SystemEntropy,
+    TlsConnect, Transport, context::Credential, error::Attempt, methods, pool::Pool,
 };
 
 mod attempt;
@@ -41,7 +41,8 @@ pub struct Client {
 
 struct Shared {
     endpoints: Vec<Endpoint>,
-    pool: Pool,
+    pool: Arc<Pool>,
+    transport: Transport,
     credential: Token,
     timeout: Duration,
     connect_timeout: Duration,
@@ -49,6 +50,8 @@ struct Shared {
     consistency: Consistency,
     entropy: Arc<dyn Entropy>,
     user_agent: MetadataValue<Ascii>,
+    /// The trace that every call is part of.
+    traceparent: Option<MetadataValue<Ascii>>,
     /// The endpoint in `endpoints` that answered last: where a read starts.
     current: AtomicUsize,
     /// Where the leader's API was last: where a mutation starts.
@@ -82,12 +85,17 @@ pub struct CallOptions {
     pub once: bool,
     /// Do not follow a redirect to the leader: answer it as the error that it is.
     pub stay: bool,
+    /// For changes whose message has no field for it: look at every check, and change nothing.
+    pub dry_run: bool,
+    /// For changes whose message has no field for it: makes repeating the call safe. Empty for none.
+    pub idempotency_key: String,
 }
 
 /// Makes a [`Client`] where a [`Context`] is not enough.
 pub struct Builder {
     endpoints: Vec<Endpoint>,
     connector: Arc<dyn Connect>,
+    transport: Transport,
     credential: Credential,
     timeout: Duration,
     connect_timeout: Duration,
@@ -95,6 +103,7 @@ pub struct Builder {
     consistency: Consistency,
     entropy: Arc<dyn Entropy>,
     user_agent: String,
+    traceparent: Option<String>,
 }
 
 impl Client {
@@ -105,7 +114,7 @@ impl Client {
     /// The longest that one long poll may wait; the server's limit.
     pub const LONG_POLL_MAX: Duration = Duration::from_secs(60);
 
-    /// A client for `context`, over TCP and TLS. Connects when first used.
+    /// A client for `context`. Connects when first used.
     ///
     /// # Errors
     /// `invalid_argument` where the context names no endpoint, or its files cannot be read or used.
@@ -118,6 +127,7 @@ impl Client {
         Builder {
             endpoints,
             connector,
+            transport: Transport::Auto,
             credential: Credential::None,
             timeout: Self::TIMEOUT,
             connect_timeout: Duration::from_secs(2),
@@ -125,7 +135,34 @@ impl Client {
             consistency: Consistency::Default,
             entropy: Arc::new(SystemEntropy),
             user_agent: concat!("meshkit-sdk/", env!("CARGO_PKG_VERSION")).to_owned(),
+            traceparent: None,
         }
+    }
+
+    /// The same connections and limits with another token: for a process that speaks for many. What was learnt about
+    /// the leader is not shared.
+    ///
+    /// # Errors
+    /// `invalid_argument` where the token holds bytes that no token has.
+    pub fn with_token(&self, token: &SecretString) -> Result<Self> {
+        let shared = &self.shared;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                endpoints: shared.endpoints.clone(),
+                pool: Arc::clone(&shared.pool),
+                transport: shared.transport,
+                credential: Token::Fixed(bearer(token)?),
+                timeout: shared.timeout,
+                connect_timeout: shared.connect_timeout,
+                attempt_timeout: shared.attempt_timeout,
+                consistency: shared.consistency,
+                entropy: Arc::clone(&shared.entropy),
+                user_agent: shared.user_agent.clone(),
+                traceparent: shared.traceparent.clone(),
+                current: AtomicUsize::new(shared.current.load(Ordering::Relaxed)),
+                leader: Mutex::new(shared.leader.lock().clone()),
+            }),
+        })
     }
 
     /// The endpoints that the client was given.
@@ -136,6 +173,11 @@ impl Client {
     /// The limit of a call that states none.
     pub fn timeout(&self) -> Duration {
         self.shared.timeout
+    }
+
+    /// The nodes that are spoken to over HTTP/2 now although HTTP/3 was wanted, and why.
+    pub fn downgrades(&self) -> Vec<(Endpoint, Downgrade)> {
+        self.shared.pool.downgrades()
     }
 
     /// Carries out one call of the contract. [`CallOptions::default`] is what the typed calls use.
@@ -193,7 +235,18 @@ impl Builder {
         let mut builder = Client::builder(endpoints, Arc::new(connector));
         builder.credential = context.credential().clone();
         builder.timeout = context.timeout();
+        builder.transport = context.transport().value;
         Ok(builder)
+    }
+
+    /// Which protocol to speak; the best that both sides can otherwise.
+    ///
+    /// With [`Transport::Auto`], HTTP/3 and HTTP/2 are raced when a node is first spoken to; where nothing comes back over
+    /// UDP, that costs 240 ms once, and HTTP/2 is spoken for three minutes before HTTP/3 is tried again, beside the calls.
+    #[must_use]
+    pub fn transport(mut self, transport: Transport) -> Self {
+        self.transport = transport;
+        self
     }
 
     /// Sends `token` as the bearer of every call.
@@ -245,6 +298,13 @@ impl Builder {
         self
     }
 
+    /// Sends `traceparent` (W3C Trace Context) with every call, so that the nodes' work becomes part of the caller's trace.
+    #[must_use]
+    pub fn traceparent(mut self, traceparent: &str) -> Self {
+        self.traceparent = Some(traceparent.to_owned());
+        self
+    }
+
     /// The client. Connects when first used.
     ///
     /// # Errors
@@ -263,10 +323,13 @@ impl Builder {
         };
         let user_agent = MetadataValue::try_from(self.user_agent.as_str())
             .map_err(|_| Error::invalid("the user agent is not ASCII", ""))?;
+        let traceparent = self.traceparent.as_deref().map(MetadataValue::try_from).transpose();
+        let traceparent = traceparent.map_err(|_| Error::invalid("the traceparent is not ASCII", ""))?;
         Ok(Client {
             shared: Arc::new(Shared {
                 endpoints: self.endpoints,
-                pool: Pool::new(self.connector),
+                pool: Arc::new(Pool::new(self.connector, self.transport)),
+                transport: self.transport,
                 credential,
                 timeout: self.timeout,
                 connect_timeout: self.connect_timeout,
@@ -274,6 +337,7 @@ impl Builder {
                 consistency: self.consistency,
                 entropy: self.entropy,
                 user_agent,
+                traceparent,
                 current: AtomicUsize::new(0),
                 leader: Mutex::new(None),
             }),
@@ -305,6 +369,18 @@ impl Shared {
         let mut leader = self.leader.lock();
         if leader.as_ref() == Some(endpoint) {
             *leader = None;
+        }
+    }
+
+    /// `unavailable`, for endpoints of which none could be reached.
+    fn cannot_connect(&self, attempts: Vec<Attempt>) -> Error {
+        let error = Error::cannot_connect(attempts);
+        match self.transport {
+            Transport::Auto | Transport::H2 => error,
+            Transport::H3 => error.with_hint(
+                "`transport` is h3, so nothing else was tried: with auto or h2 it goes over TCP; else see that UDP reaches \
+                 the node on that port, and that it serves HTTP/3 (`[api] http3`)",
+            ),
         }
     }
 

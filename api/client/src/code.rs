@@ -4,17 +4,19 @@ use tonic::Code;
 
 /// The exit code of `mesh` for an error code of the contract.
 ///
-/// 1 differs, denied, not found, unhealthy · 2 usage · 3 cannot connect or no leader · 4 authentication or scope ·
+/// 0 taken, and waiting for a second person · 1 differs, denied, not found, unhealthy · 2 usage · 3 cannot connect or no leader · 4 authentication or scope ·
 /// 5 conflict · 6 precondition, guardrail, limit · 7 timeout · 130 interrupted. Rule names (`peer_draining`, …) are an
 /// open set, so a code that is not in the table is judged by the gRPC status that came with it.
 pub fn exit_code(code: &str, status: Code) -> u8 {
     match code {
+        "pending_approval" => 0,
         "invalid_argument" | "token_mismatch" | "too_large" | "unsupported_media_type" => 2,
         "unauthenticated" | "credential_expired" | "scope_missing" => 4,
         "not_found"
         | "unhealthy"
         | "denied"
         | "declined"
+        | "differs"
         | "operation_failed"
         | "operation_cancelled"
         | "audit_broken"
@@ -107,6 +109,7 @@ mod tests {
             ("no_space", Code::ResourceExhausted, 6),
             ("internal", Code::Internal, 3),
             ("interrupted", Code::Cancelled, 130),
+            ("pending_approval", Code::FailedPrecondition, 0),
         ];
         for (code, status, exit) in table {
             assert_eq!(exit_code(code, *status), *exit, "{code}");

@@ -5,7 +5,7 @@ use std::fmt;
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::Endpoint;
+use crate::{Downgrade, Endpoint};
 
 /// A byte stream in both directions.
 pub trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -21,6 +21,13 @@ pub type BoxStream = Box<dyn ByteStream>;
 pub trait Connect: Send + Sync + 'static {
     /// Opens one stream to `endpoint`.
     fn connect(&self, endpoint: &Endpoint) -> BoxFuture<'static, Result<BoxStream, ConnectError>>;
+
+    /// Begins HTTP/3 with `endpoint`, over QUIC. None where this connector or this endpoint has no QUIC: nothing is tried
+    /// then, and speaking HTTP/2 is no downgrade.
+    fn connect_h3(&self, endpoint: &Endpoint) -> Option<BoxFuture<'static, Result<api_quic::Dialled, QuicError>>> {
+        let _ = endpoint;
+        None
+    }
 }
 
 /// How far an attempt to connect came.
@@ -32,6 +39,8 @@ pub enum Stage {
     Tls,
     /// HTTP/2's own handshake.
     Http,
+    /// UDP, QUIC, or HTTP/3's own handshake.
+    Http3,
     /// No answer in the time that one attempt has.
     Timeout,
 }
@@ -61,11 +70,22 @@ impl fmt::Display for ConnectError {
             Stage::Network | Stage::Timeout => f.write_str(&self.detail),
             Stage::Tls => write!(f, "TLS: {}", self.detail),
             Stage::Http => write!(f, "HTTP/2: {}", self.detail),
+            Stage::Http3 => write!(f, "HTTP/3: {}", self.detail),
         }
     }
 }
 
 impl std::error::Error for ConnectError {}
+
+/// Why HTTP/3 could not be had.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{error}")]
+pub struct QuicError {
+    /// In one word, for those who count it.
+    pub why: Downgrade,
+    /// For the caller, where HTTP/3 is all that is asked for.
+    pub error: ConnectError,
+}
 
 /// The text of the last error in the chain of causes: the one that says what really happened.
 pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {

@@ -69,13 +69,13 @@ impl<T> Sourced<T> {
     }
 }
 
-/// The protocol to speak.
+/// The protocol to speak. `http` endpoints, which are this machine's, know HTTP/2 alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Transport {
-    /// The best that both sides can.
+    /// HTTP/3 where it can be had, and HTTP/2 where not.
     #[default]
     Auto,
-    /// HTTP/3 only.
+    /// HTTP/3 only: nothing goes over TCP.
     H3,
     /// HTTP/2 only.
     H2,
@@ -254,17 +254,18 @@ impl Context {
     }
 
     pub(crate) fn require_endpoints(&self) -> Result<Vec<Endpoint>> {
-        if self.transport.value == Transport::H3 {
-            return Err(Error::invalid(
-                format!(
-                    "`transport` is h3 ({}), which this version does not speak",
-                    self.transport.origin
-                ),
-                "write auto or h2",
-            ));
-        }
         if self.endpoints.value.is_empty() {
             return Err(no_endpoints());
+        }
+        let plain = self.endpoints.value.iter().find(|endpoint| !endpoint.is_tls());
+        if let Some(plain) = plain.filter(|_| self.transport.value == Transport::H3) {
+            return Err(Error::invalid(
+                format!(
+                    "`transport` is h3 ({}), which always has TLS, and {plain} has none",
+                    self.transport.origin
+                ),
+                "write auto or h2, or name https endpoints",
+            ));
         }
         Ok(self.endpoints.value.clone())
     }

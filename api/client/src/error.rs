@@ -136,6 +136,13 @@ impl Error {
         &self.0.problem
     }
 
+    /// The request for approval that a change waits as: with `pending_approval`, which is no failure. The change was taken
+    /// and remembered under its idempotency key, and takes effect once everybody agrees who has to.
+    pub fn approval(&self) -> Option<&proto::v1::Approval> {
+        let waits = self.code() == "pending_approval";
+        self.0.problem.approval.as_ref().filter(|_| waits)
+    }
+
     /// The gRPC status that came with the problem, or that fits it.
     pub fn status(&self) -> Code {
         self.0.status
@@ -210,6 +217,11 @@ impl Error {
         } else if !itself {
             hint.push_str(&format!("; an earlier attempt may have been applied: {find_out}"));
         }
+        self
+    }
+
+    pub(crate) fn with_hint(mut self, hint: &str) -> Self {
+        hint.clone_into(&mut self.0.problem.hint);
         self
     }
 

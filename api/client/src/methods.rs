@@ -15,8 +15,12 @@ pub trait Method {
     /// True where the call changes replicated state, so that only the leader serves it. Without a [`key`](Self::key) it
     /// is not repeated once it may have been carried out.
     const MUTATION: bool;
+    /// True where only the leader answers: asked there first.
+    const LEADER: bool = Self::MUTATION;
     /// The request's own idempotency key, where the message has a field for it.
     fn key(request: &mut Self::Request) -> Option<&mut String>;
+    /// Whether nothing is to be changed, only to be said what would be.
+    fn is_dry_run(request: &Self::Request) -> bool;
 }
 
 /// The fields that every mutation of a record has.
@@ -47,8 +51,12 @@ macro_rules! methods {
                 type Response = v1::$response;
                 const PATH: &'static str = concat!("/meshkit.v1.", $service, "/", $name);
                 const MUTATION: bool = methods!(@mutation $kind);
+                const LEADER: bool = methods!(@leader $kind);
                 fn key(request: &mut Self::Request) -> Option<&mut String> {
                     methods!(@key $kind request)
+                }
+                fn is_dry_run(request: &Self::Request) -> bool {
+                    methods!(@dry $kind request)
                 }
             }
 
@@ -68,10 +76,15 @@ macro_rules! methods {
         pub(crate) const ALL: &[(&str, bool)] = &[$(($marker::PATH, $marker::MUTATION)),*];
     };
     (@mutation read) => { false };
+    (@mutation leader) => { false };
     (@mutation record) => { true };
     (@mutation admin) => { true };
+    (@leader read) => { false };
+    (@leader $kind:ident) => { true };
     (@key record $request:ident) => { Some(&mut $request.idempotency_key) };
     (@key $kind:ident $request:ident) => { { let _ = $request; None } };
+    (@dry record $request:ident) => { $request.dry_run };
+    (@dry $kind:ident $request:ident) => { { let _ = $request; false } };
     (@impl record $request:ident) => {
         impl Mutation for v1::$request {
             fn set_reason(&mut self, reason: String) {
@@ -104,7 +117,7 @@ methods! {
     read get_peer = GetPeer("PeerService", "GetPeer"): GetPeerRequest -> Peer;
     /// Adds a peer. The same id twice answers `already_exists`.
     record register_peer = RegisterPeer("PeerService", "RegisterPeer"): RegisterPeerRequest -> Peer;
-    /// Sets and removes labels and metadata; keys that are not named stay.
+    /// Changes what was said about a peer when it was registered; what is not given stays as it is.
     record patch_peer = PatchPeer("PeerService", "PatchPeer"): PatchPeerRequest -> Peer;
     /// Removes a peer that holds nothing. Answers the record as it was last.
     record deregister_peer = DeregisterPeer("PeerService", "DeregisterPeer"): DeregisterPeerRequest -> Peer;
@@ -114,6 +127,8 @@ methods! {
     record uncordon_peer = UncordonPeer("PeerService", "UncordonPeer"): UncordonPeerRequest -> Peer;
     /// Starts moving everything off the peer; `operation` of the answer names the operation to follow.
     record drain_peer = DrainPeer("PeerService", "DrainPeer"): DrainPeerRequest -> Peer;
+    /// Drains all peers that a selector selects, a few at a time, as one operation.
+    record drain_peers = DrainPeers("PeerService", "DrainPeers"): DrainPeersRequest -> Operation;
     /// Unwinds a running drain, or returns a drained peer to the status that it had before.
     record undrain_peer = UndrainPeer("PeerService", "UndrainPeer"): UndrainPeerRequest -> Peer;
     /// Lists operations, newest first, all pages at one revision.
@@ -122,6 +137,14 @@ methods! {
     read get_operation = GetOperation("OperationService", "GetOperation"): GetOperationRequest -> Operation;
     /// Cancels a running operation and unwinds what it did.
     record cancel_operation = CancelOperation("OperationService", "CancelOperation"): CancelOperationRequest -> Operation;
+    /// Lists requests for approval, newest first, all pages at one revision.
+    read list_approvals = ListApprovals("ApprovalService", "ListApprovals"): ListApprovalsRequest -> ListApprovalsResponse;
+    /// One request for approval, with what it would change.
+    read get_approval = GetApproval("ApprovalService", "GetApproval"): GetApprovalRequest -> Approval;
+    /// Agrees to a request of somebody else. The last who has to agree carries it out.
+    record approve_approval = ApproveApproval("ApprovalService", "ApproveApproval"): ApproveApprovalRequest -> Approval;
+    /// Says no to a request, or takes it back.
+    record reject_approval = RejectApproval("ApprovalService", "RejectApproval"): RejectApprovalRequest -> Approval;
     /// Lists the audit trail in order of revision, or newest first.
     read list_audit_records = ListAuditRecords("AuditService", "ListAuditRecords"): ListAuditRecordsRequest -> ListAuditRecordsResponse;
     /// Lists the audit trail's signed checkpoints in order of revision.
@@ -162,6 +185,48 @@ methods! {
     record promote_cluster = PromoteCluster("ClusterDescriptorService", "PromoteCluster"): PromoteClusterRequest -> Cluster;
     /// Makes the active cluster a passive one.
     record demote_cluster = DemoteCluster("ClusterDescriptorService", "DemoteCluster"): DemoteClusterRequest -> Cluster;
+    /// Lists namespaces in order of id, all pages at one revision.
+    read list_namespaces = ListNamespaces("NamespaceService", "ListNamespaces"): ListNamespacesRequest -> ListNamespacesResponse;
+    /// One namespace.
+    read get_namespace = GetNamespace("NamespaceService", "GetNamespace"): GetNamespaceRequest -> Namespace;
+    /// Makes a namespace. Its shards are made by the operation that the answer names.
+    record create_namespace = CreateNamespace("NamespaceService", "CreateNamespace"): CreateNamespaceRequest -> Namespace;
+    /// Changes by which preference shards are placed, and how many copies there are.
+    record reshape_namespace = ReshapeNamespace("NamespaceService", "ReshapeNamespace"): ReshapeNamespaceRequest -> Namespace;
+    /// Changes what a namespace's moves are held to, whole.
+    record set_namespace_policy = SetNamespacePolicy("NamespaceService", "SetNamespacePolicy"): SetNamespacePolicyRequest -> Namespace;
+    /// Takes a namespace away by an operation.
+    record delete_namespace = DeleteNamespace("NamespaceService", "DeleteNamespace"): DeleteNamespaceRequest -> Namespace;
+    /// Lists shards in order of namespace and number, all pages at one revision.
+    read list_shards = ListShards("ShardService", "ListShards"): ListShardsRequest -> ListShardsResponse;
+    /// One shard, as it is or as it was.
+    read get_shard = GetShard("ShardService", "GetShard"): GetShardRequest -> Shard;
+    /// The shard that a key belongs to. Whoever asks often keeps a [`ShardMap`](crate::ShardMap).
+    read locate_shard = LocateShard("ShardService", "LocateShard"): LocateShardRequest -> Shard;
+    /// What became of a shard, newest first.
+    read list_shard_history = ListShardHistory("ShardService", "ListShardHistory"): ListShardHistoryRequest -> ListShardHistoryResponse;
+    /// What differs between two revisions.
+    read diff_shards = DiffShards("ShardService", "DiffShards"): DiffShardsRequest -> DiffShardsResponse;
+    /// What a change would move. Nothing is done.
+    read simulate_shards = SimulateShards("ShardService", "SimulateShards"): SimulateShardsRequest -> SimulateShardsResponse;
+    /// Begins to move a shard to another owner.
+    record move_shard = MoveShard("ShardService", "MoveShard"): MoveShardRequest -> Shard;
+    /// Gives a move up that has not switched yet.
+    record cancel_move = CancelMove("ShardService", "CancelMove"): CancelMoveRequest -> Shard;
+    /// A peer has done what a move waits for from it.
+    record acknowledge_move = AcknowledgeMove("ShardService", "AcknowledgeMove"): AcknowledgeMoveRequest -> Shard;
+    /// The shard stays where it is, and is served.
+    record pause_shard = PauseShard("ShardService", "PauseShard"): PauseShardRequest -> Shard;
+    /// A paused shard may be moved again.
+    record resume_shard = ResumeShard("ShardService", "ResumeShard"): ResumeShardRequest -> Shard;
+    /// Nobody serves the shard.
+    record disable_shard = DisableShard("ShardService", "DisableShard"): DisableShardRequest -> Shard;
+    /// The owner of a disabled shard serves it again, under a new token.
+    record enable_shard = EnableShard("ShardService", "EnableShard"): EnableShardRequest -> Shard;
+    /// A peer says that it is there, and is told for how long it may serve; a [`Peer`](crate::peer::Peer) does so by itself.
+    leader heartbeat = Heartbeat("PresenceService", "Heartbeat"): HeartbeatRequest -> HeartbeatResponse;
+    /// What the leader has heard of peers, in order of id.
+    read list_presence = ListPresence("PresenceService", "ListPresence"): ListPresenceRequest -> ListPresenceResponse;
     /// All settings.
     read get_config = GetConfig("ConfigService", "GetConfig"): GetConfigRequest -> Config;
     /// Sets settings; those that are not named stay.
@@ -176,6 +241,16 @@ methods! {
     read set_log_level = SetLogLevel("NodeService", "SetLogLevel"): SetLogLevelRequest -> LogLevel;
     /// Whether the caller may do something.
     read can_i = CanI("AuthService", "CanI"): CanIRequest -> CanIResponse;
+    /// Everything that can be asked of a node, and whether the caller may.
+    read list_actions = ListActions("AuthService", "ListActions"): ListActionsRequest -> ListActionsResponse;
+    /// Trades the token for a session of a browser; its cookie is in the answer's metadata.
+    read begin_session = BeginSession("AuthService", "BeginSession"): BeginSessionRequest -> Session;
+    /// The session that the request's cookie names.
+    read get_session = GetSession("AuthService", "GetSession"): GetSessionRequest -> Session;
+    /// Ends the session that the request's cookie names.
+    read end_session = EndSession("AuthService", "EndSession"): EndSessionRequest -> EndSessionsResponse;
+    /// Ends all sessions of a principal.
+    read revoke_sessions = RevokeSessions("AuthService", "RevokeSessions"): RevokeSessionsRequest -> EndSessionsResponse;
 }
 
 /// Streams a backup of the whole mesh: see [`Client::save_backup`].
@@ -189,6 +264,9 @@ impl Method for SaveBackup {
     const MUTATION: bool = false;
     fn key(_: &mut Self::Request) -> Option<&mut String> {
         None
+    }
+    fn is_dry_run(_: &Self::Request) -> bool {
+        false
     }
 }
 
@@ -205,6 +283,7 @@ mod tests {
             .collect();
         let mut calls = super::ALL.to_vec();
         calls.push((SaveBackup::PATH, SaveBackup::MUTATION));
+        calls.extend_from_slice(crate::watch::ALL);
         contract.sort_unstable();
         calls.sort_unstable();
         assert_eq!(calls, contract);

@@ -1,36 +1,34 @@
-//! One HTTP/2 connection per endpoint, opened when it is first needed and again after it broke.
+//! One connection per endpoint, opened when it is first needed and again after it broke: HTTP/3 where it can be had,
+//! HTTP/2 otherwise.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use futures::{FutureExt as _, future::BoxFuture};
-use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use tokio::{sync::Semaphore, time::Instant};
-use tonic::body::Body;
+use tokio::time::Instant;
 
 use crate::{
-    Endpoint,
-    connect::{Connect, ConnectError, Stage, root_cause},
+    Downgrade, Endpoint,
+    connect::{Connect, ConnectError, Stage},
+    context::Transport,
 };
+
+mod connection;
+mod race;
+
+pub(crate) use connection::{Connection, is_untouched};
+use race::{Patience, Won, race};
 
 /// Connections kept at most; leaders that were followed count too.
 const CONNECTIONS_MAX: usize = 32;
-/// Requests in flight on one connection at most; more wait their turn.
-const IN_FLIGHT_MAX: usize = 1_024;
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// How long a node is spoken to over HTTP/2 at once, after HTTP/3 was not to be had.
+const REMEMBERED: Duration = Duration::from_secs(180);
+/// How long HTTP/3 may take where nothing waits for it.
+const IN_BACKGROUND_MAX: Duration = Duration::from_secs(2);
 
 /// The open connections of a client.
 pub(crate) struct Pool {
     connector: Arc<dyn Connect>,
+    transport: Transport,
     slots: Mutex<BTreeMap<Endpoint, Arc<Slot>>>,
 }
 
@@ -39,21 +37,21 @@ pub(crate) struct Pool {
 struct Slot {
     gate: tokio::sync::Mutex<()>,
     live: Mutex<Option<Connection>>,
+    fallen: Mutex<Option<Fallen>>,
 }
 
-/// A live HTTP/2 connection; cloning shares it.
-#[derive(Clone)]
-pub(crate) struct Connection {
-    send: SendRequest<Body>,
-    pub(crate) origin: http::Uri,
-    permits: Arc<Semaphore>,
-    ended: Arc<Mutex<Option<String>>>,
+/// HTTP/3 was not to be had.
+#[derive(Clone, Copy)]
+struct Fallen {
+    why: Downgrade,
+    until: Instant,
 }
 
 impl Pool {
-    pub(crate) fn new(connector: Arc<dyn Connect>) -> Self {
+    pub(crate) fn new(connector: Arc<dyn Connect>, transport: Transport) -> Self {
         Self {
             connector,
+            transport,
             slots: Mutex::default(),
         }
     }
@@ -62,6 +60,9 @@ impl Pool {
     pub(crate) async fn get(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Connection, ConnectError> {
         let slot = self.slot(endpoint);
         if let Some(connection) = slot.living() {
+            if connection.downgrade.is_some() {
+                self.try_again(endpoint, &slot);
+            }
             return Ok(connection);
         }
         let open = async {
@@ -69,7 +70,7 @@ impl Pool {
             if let Some(connection) = slot.living() {
                 return Ok(connection);
             }
-            let connection = self.open(endpoint).await?;
+            let connection = self.open(endpoint, &slot).await?;
             *slot.live.lock() = Some(connection.clone());
             Ok(connection)
         };
@@ -77,7 +78,10 @@ impl Pool {
             Ok(result) => result,
             Err(_) => Err(ConnectError {
                 stage: Stage::Timeout,
-                detail: "no answer".to_owned(),
+                detail: match self.transport {
+                    Transport::H3 => "no answer over UDP".to_owned(),
+                    Transport::Auto | Transport::H2 => "no answer".to_owned(),
+                },
             }),
         }
     }
@@ -89,6 +93,24 @@ impl Pool {
         }
     }
 
+    /// The same, where it was over UDP and fell silent: the next is over TCP.
+    pub(crate) fn lost(&self, endpoint: &Endpoint) {
+        if let Some(slot) = self.slots.lock().get(endpoint) {
+            *slot.live.lock() = None;
+            slot.fall(Downgrade::Lost);
+        }
+    }
+
+    /// The endpoints that are spoken to over HTTP/2 because HTTP/3 was not to be had, and why.
+    pub(crate) fn downgrades(&self) -> Vec<(Endpoint, Downgrade)> {
+        let slots = self.slots.lock();
+        let fallen = slots.iter().filter_map(|(endpoint, slot)| {
+            let live = slot.live.lock();
+            Some((endpoint.clone(), live.as_ref()?.downgrade?))
+        });
+        fallen.collect()
+    }
+
     fn slot(&self, endpoint: &Endpoint) -> Arc<Slot> {
         let mut slots = self.slots.lock();
         if slots.len() >= CONNECTIONS_MAX && !slots.contains_key(endpoint) {
@@ -98,39 +120,82 @@ impl Pool {
         Arc::clone(slots.entry(endpoint.clone()).or_default())
     }
 
-    async fn open(&self, endpoint: &Endpoint) -> Result<Connection, ConnectError> {
-        let stream = self.connector.connect(endpoint).await?;
-        let (send, driver) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| ConnectError::new(Stage::Http, &error))?;
-        let ended = Arc::new(Mutex::new(None));
-        let note = Arc::clone(&ended);
-        // Ends by itself: when the last handle is dropped, or when the connection breaks.
-        tokio::spawn(async move {
-            let why = match driver.await {
-                Ok(()) => "the server closed the connection".to_owned(),
-                Err(error) => root_cause(&error),
-            };
-            *note.lock() = Some(why);
+    async fn open(&self, endpoint: &Endpoint, slot: &Slot) -> Result<Connection, ConnectError> {
+        match self.transport {
+            Transport::H2 => return self.open_h2(endpoint, None).await,
+            Transport::H3 => return self.open_h3(endpoint).await,
+            Transport::Auto => {}
+        }
+        if let Some(why) = slot.fallen() {
+            return self.open_h2(endpoint, Some(why)).await;
+        }
+        let Some(h3) = self.connector.connect_h3(endpoint) else {
+            return self.open_h2(endpoint, None).await;
+        };
+        // Which it was is known when it is over.
+        let h2 = async { self.connector.connect(endpoint).await };
+        match race(h3, h2, self.patience(slot)).await? {
+            Won::H3(dialled) => Connection::h3(endpoint, dialled),
+            Won::H2(stream, why) => {
+                tracing::debug!(%endpoint, %why, "HTTP/2, because HTTP/3 cannot be had");
+                slot.fall(why);
+                Connection::h2(endpoint, stream, Some(why)).await
+            }
+        }
+    }
+
+    async fn open_h2(&self, endpoint: &Endpoint, downgrade: Option<Downgrade>) -> Result<Connection, ConnectError> {
+        Connection::h2(endpoint, self.connector.connect(endpoint).await?, downgrade).await
+    }
+
+    async fn open_h3(&self, endpoint: &Endpoint) -> Result<Connection, ConnectError> {
+        let Some(h3) = self.connector.connect_h3(endpoint) else {
+            return Err(ConnectError {
+                stage: Stage::Http3,
+                detail: "it always has TLS, which this endpoint has not".to_owned(),
+            });
+        };
+        Connection::h3(endpoint, h3.await.map_err(|error| error.error)?)
+    }
+
+    /// How long HTTP/3 is waited for, given what is known of the other nodes.
+    fn patience(&self, slot: &Slot) -> Patience {
+        let slots = self.slots.lock();
+        let others = slots.values().filter(|other| !std::ptr::eq(Arc::as_ptr(other), slot));
+        let blocked = others.filter_map(|other| other.fallen()).any(|why| match why {
+            Downgrade::Timeout | Downgrade::Unreachable | Downgrade::Lost => true,
+            Downgrade::Refused | Downgrade::Handshake => false,
         });
-        let origin = http::Uri::builder()
-            .scheme(if endpoint.is_tls() { "https" } else { "http" })
-            .authority(endpoint.authority())
-            .path_and_query("/")
-            .build()
-            .map_err(|error| ConnectError::new(Stage::Http, &error))?;
-        Ok(Connection {
-            send,
-            origin,
-            permits: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
-            ended,
-        })
+        if blocked { Patience::AGAIN } else { Patience::FIRST }
+    }
+
+    /// Tries HTTP/3 again where it is time to. Nobody waits for it: what comes meanwhile goes over HTTP/2.
+    fn try_again(&self, endpoint: &Endpoint, slot: &Arc<Slot>) {
+        let now = Instant::now();
+        {
+            let mut fallen = slot.fallen.lock();
+            match &mut *fallen {
+                Some(fallen) if fallen.until <= now => fallen.until = now + REMEMBERED,
+                Some(_) | None => return,
+            }
+        }
+        let Some(h3) = self.connector.connect_h3(endpoint) else {
+            return;
+        };
+        let (endpoint, slot) = (endpoint.clone(), Arc::clone(slot));
+        // Ends by itself, soon.
+        tokio::spawn(async move {
+            match tokio::time::timeout(IN_BACKGROUND_MAX, h3).await {
+                Ok(Ok(dialled)) => {
+                    if let Ok(connection) = Connection::h3(&endpoint, dialled) {
+                        *slot.fallen.lock() = None;
+                        *slot.live.lock() = Some(connection);
+                    }
+                }
+                Ok(Err(error)) => slot.fall(error.why),
+                Err(_) => slot.fall(Downgrade::Timeout),
+            }
+        });
     }
 }
 
@@ -139,43 +204,25 @@ impl Slot {
         self.live
             .lock()
             .as_ref()
-            .filter(|connection| !connection.send.is_closed())
+            .filter(|connection| connection.is_alive())
             .cloned()
     }
-}
 
-impl Connection {
-    /// Why the connection ended, where it did; waits a moment, for the reason arrives beside the failed request.
-    pub(crate) async fn why_ended(&self) -> Option<String> {
-        for _ in 0..10 {
-            if let Some(why) = self.ended.lock().clone() {
-                return Some(why);
-            }
-            if !self.send.is_closed() {
-                return None;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        None
+    /// Why HTTP/3 is not tried, as long as that is remembered.
+    fn fallen(&self) -> Option<Downgrade> {
+        let fallen = *self.fallen.lock();
+        fallen
+            .filter(|fallen| fallen.until > Instant::now())
+            .map(|fallen| fallen.why)
+    }
+
+    fn fall(&self, why: Downgrade) {
+        *self.fallen.lock() = Some(Fallen {
+            why,
+            until: Instant::now() + REMEMBERED,
+        });
     }
 }
 
-impl tower::Service<http::Request<Body>> for Connection {
-    type Response = http::Response<hyper::body::Incoming>;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.send.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let mut send = self.send.clone();
-        let permits = Arc::clone(&self.permits);
-        async move {
-            let _permit = permits.acquire_owned().await?;
-            Ok(send.send_request(request).await?)
-        }
-        .boxed()
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,9 @@
-//! TLS as a client: the context's CA, the caller's certificate if there is one, HTTP/2 by ALPN.
+//! TLS as a client: the context's CA, the caller's certificate if there is one, over TCP with HTTP/2 and over QUIC with
+//! HTTP/3.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use api_quic::{DialError, Dialled, config::Transport, quinn};
 use futures::{FutureExt as _, future::BoxFuture};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
@@ -9,14 +11,24 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    Endpoint, Error,
-    connect::{BoxStream, Connect, ConnectError, Stage},
+    Downgrade, Endpoint, Error,
+    connect::{BoxStream, Connect, ConnectError, QuicError, Stage},
 };
 
-/// Connects over TCP and TLS 1.3 or 1.2. A loopback `http` endpoint is connected without TLS.
+/// How often a QUIC connection asks for a sign of life while nothing else is said. A node whose program has ended is
+/// noticed with the first datagram that its machine refuses, so this is how much later that may be than over TCP.
+const PING_INTERVAL: Duration = Duration::from_millis(500);
+/// How long nothing may be heard on a QUIC connection.
+const SILENCE_MAX: Duration = Duration::from_secs(8);
+/// Addresses of one name that are tried at most.
+const ADDRESSES_MAX: usize = 4;
+
+/// Connects over TCP with TLS 1.3 or 1.2, and over QUIC with TLS 1.3. A loopback `http` endpoint is connected without
+/// TLS, over TCP.
 #[derive(Clone)]
 pub struct TlsConnect {
     tls: Option<TlsConnector>,
+    quic: Option<quinn::ClientConfig>,
 }
 
 impl TlsConnect {
@@ -28,7 +40,7 @@ impl TlsConnect {
     /// `invalid_argument` where a PEM holds no certificate or key, or they do not belong together.
     pub fn new(ca: Option<&[u8]>, identity: Option<(&[u8], &[u8])>) -> Result<Self, Error> {
         let Some(ca) = ca else {
-            return Ok(Self { tls: None });
+            return Ok(Self { tls: None, quic: None });
         };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
@@ -53,9 +65,17 @@ impl TlsConnect {
                 })?
             }
         };
+        let transport = Transport {
+            silence_max: SILENCE_MAX,
+            ping_interval: Some(PING_INTERVAL),
+            ..Transport::default()
+        };
+        let quic = api_quic::config::client(&config, &transport)
+            .map_err(|error| Error::invalid(format!("TLS cannot be set up: {error}"), ""))?;
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(Self {
             tls: Some(TlsConnector::from(Arc::new(config))),
+            quic: Some(quic),
         })
     }
 }
@@ -110,20 +130,59 @@ impl Connect for TlsConnect {
         }
         .boxed()
     }
+
+    fn connect_h3(&self, endpoint: &Endpoint) -> Option<BoxFuture<'static, Result<Dialled, QuicError>>> {
+        let config = self.quic.clone().filter(|_| endpoint.is_tls())?;
+        Some(dial_h3(endpoint.clone(), config).boxed())
+    }
 }
 
-/// Tries the addresses that the host resolves to, in order.
+/// Tries the addresses that the host resolves to, in order, over UDP.
+async fn dial_h3(endpoint: Endpoint, config: quinn::ClientConfig) -> Result<Dialled, QuicError> {
+    let mut last = no_address();
+    let mut why = Downgrade::Unreachable;
+    for address in resolve(&endpoint).await.map_err(|error| QuicError { why, error })? {
+        match api_quic::dial(address, endpoint.host(), config.clone()).await {
+            Ok(dialled) => return Ok(dialled),
+            Err(error) => {
+                let stage = match error {
+                    DialError::Tls(_) => Stage::Tls,
+                    DialError::Refused | DialError::Unreachable(_) | DialError::Handshake(_) | DialError::Silent => {
+                        Stage::Http3
+                    }
+                };
+                why = match error {
+                    DialError::Refused => Downgrade::Refused,
+                    DialError::Unreachable(_) => Downgrade::Unreachable,
+                    DialError::Tls(_) | DialError::Handshake(_) => Downgrade::Handshake,
+                    DialError::Silent => Downgrade::Timeout,
+                };
+                last = ConnectError::new(stage, &error);
+            }
+        }
+    }
+    Err(QuicError { why, error: last })
+}
+
+fn no_address() -> ConnectError {
+    ConnectError {
+        stage: Stage::Network,
+        detail: "the name has no address".to_owned(),
+    }
+}
+
+async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, ConnectError> {
+    let addresses = tokio::net::lookup_host((endpoint.host(), endpoint.port())).await;
+    let addresses = addresses.map_err(|error| ConnectError::new(Stage::Network, &error))?;
+    Ok(addresses.take(ADDRESSES_MAX).collect())
+}
+
+/// The same over TCP.
 async fn dial(endpoint: &Endpoint) -> Result<TcpStream, ConnectError> {
     const EACH: Duration = Duration::from_millis(1_500);
     let network = |error: std::io::Error| ConnectError::new(Stage::Network, &error);
-    let addresses = tokio::net::lookup_host((endpoint.host(), endpoint.port()))
-        .await
-        .map_err(network)?;
-    let mut last = ConnectError {
-        stage: Stage::Network,
-        detail: "the name has no address".to_owned(),
-    };
-    for address in addresses.take(4) {
+    let mut last = no_address();
+    for address in resolve(endpoint).await? {
         match tokio::time::timeout(EACH, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 stream.set_nodelay(true).map_err(network)?;

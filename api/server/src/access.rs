@@ -1,14 +1,19 @@
-//! One line in the log and one count per request, reads and refusals included.
+//! One line in the log and one count per request, reads and refusals included. What every peer does all the time leaves its
+//! line at debug level, unless it was refused: a large fleet would fill the log with heartbeats.
 
 use std::{net::SocketAddr, sync::Arc};
 
-use proto::{codes::Code, methods::Method};
+use proto::{
+    codes::Code,
+    methods::{Form, Method},
+};
 use tokio::time::Instant;
 
 use crate::{
     auth::Principal,
     error::CODE,
     metrics::{Metrics, RequestLabels},
+    trace,
 };
 
 /// Which form the caller speaks.
@@ -39,9 +44,16 @@ pub(crate) struct Exchange {
     pub(crate) other: &'static str,
     pub(crate) principal: Option<Arc<Principal>>,
     pub(crate) forwarded: bool,
+    /// For traces; disabled where none are made.
+    pub(crate) span: tracing::Span,
 }
 
 impl Exchange {
+    /// Whether the answer is a watch that has begun.
+    pub(crate) fn watches<B>(&self, response: &http::Response<B>) -> bool {
+        self.method.is_some_and(|method| method.form == Form::Events) && !response.headers().contains_key(CODE)
+    }
+
     /// Logs and counts the answer.
     pub(crate) fn finish<B>(&self, response: &http::Response<B>, metrics: &Metrics) {
         let took = self.started.elapsed();
@@ -59,20 +71,31 @@ impl Exchange {
             code,
         };
         metrics.request(labels, took);
-        tracing::info!(
-            target: "meshkit::access",
-            request_id = %self.request_id,
-            action,
-            principal = self.principal.as_ref().map_or("", |principal| &principal.subject),
-            proof = self.principal.as_ref().map_or("", |principal| principal.proof.as_str()),
-            scope = self.method.map_or("", |method| method.scope.as_str()),
-            api = self.api.as_str(),
-            transport = self.transport,
-            address = %self.address,
-            forwarded = self.forwarded,
-            status = response.status().as_u16(),
-            code = name.unwrap_or("ok"),
-            latency_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-        );
+        trace::answered(&self.span, action, code, response.status().is_server_error());
+        // A line's level is part of what is compiled.
+        macro_rules! line {
+            ($level:expr) => {
+                tracing::event!(
+                    target: "meshkit::access",
+                    $level,
+                    request_id = %self.request_id,
+                    action,
+                    principal = self.principal.as_ref().map_or("", |principal| &principal.subject),
+                    proof = self.principal.as_ref().map_or("", |principal| principal.proof.as_str()),
+                    scope = self.method.map_or("", |method| method.scope.as_str()),
+                    api = self.api.as_str(),
+                    transport = self.transport,
+                    address = %self.address,
+                    forwarded = self.forwarded,
+                    status = response.status().as_u16(),
+                    code = name.unwrap_or("ok"),
+                    latency_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+                )
+            };
+        }
+        match self.method.is_some_and(|method| method.routine) && code == "ok" {
+            true => line!(tracing::Level::DEBUG),
+            false => line!(tracing::Level::INFO),
+        }
     }
 }

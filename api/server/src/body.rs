@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 
-use crate::Error;
+use crate::{Error, outgoing::Piece};
 
 /// A body that is all there.
 pub(crate) fn full(data: impl Into<Bytes>) -> tonic::body::Body {
@@ -37,6 +37,64 @@ pub(crate) fn too_large(limit: usize) -> Error {
 }
 
 pin_project! {
+    /// The body of a request as it arrives, whatever it arrives over.
+    #[project = ArrivingProjection]
+    pub(crate) enum Arriving {
+        /// HTTP/2 and HTTP/1.1.
+        Tcp { #[pin] body: Incoming },
+        /// HTTP/3.
+        Quic { #[pin] body: api_quic::Body<Piece> },
+    }
+}
+
+/// A body that broke off, in words.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BrokenOff {
+    #[error(transparent)]
+    Tcp(#[from] hyper::Error),
+    #[error(transparent)]
+    Quic(#[from] api_quic::Error),
+}
+
+impl From<Incoming> for Arriving {
+    fn from(body: Incoming) -> Self {
+        Self::Tcp { body }
+    }
+}
+
+impl From<api_quic::Body<Piece>> for Arriving {
+    fn from(body: api_quic::Body<Piece>) -> Self {
+        Self::Quic { body }
+    }
+}
+
+impl Body for Arriving {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match self.project() {
+            ArrivingProjection::Tcp { body } => body.poll_frame(cx).map_err(BrokenOff::from),
+            ArrivingProjection::Quic { body } => body.poll_frame(cx).map_err(BrokenOff::from),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Tcp { body } => body.is_end_stream(),
+            Self::Quic { body } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Tcp { body } => body.size_hint(),
+            Self::Quic { body } => body.size_hint(),
+        }
+    }
+}
+
+pin_project! {
     /// The body of a request: from the network, counted against the limit, or already in memory.
     pub(crate) struct RequestBody {
         #[pin]
@@ -49,14 +107,14 @@ pin_project! {
 pin_project! {
     #[project = SourceProjection]
     enum Source {
-        Network { #[pin] body: Incoming },
+        Network { #[pin] body: Arriving },
         Memory { #[pin] body: Full<Bytes> },
     }
 }
 
 impl RequestBody {
     /// A body from the network that yields at most `limit` bytes and then fails with `too_large`.
-    pub(crate) fn network(body: Incoming, limit: usize) -> Self {
+    pub(crate) fn network(body: Arriving, limit: usize) -> Self {
         Self {
             source: Source::Network { body },
             left: limit,
@@ -149,7 +207,7 @@ pub(crate) async fn collect(mut body: RequestBody) -> Result<Bytes, Error> {
 
 /// Reads a refused body away, up to a bound in bytes and time: a client that is still sending would otherwise see a
 /// broken connection instead of the refusal.
-pub(crate) async fn drain(mut body: Incoming, bytes_max: usize, within: Duration) {
+pub(crate) async fn drain(mut body: Arriving, bytes_max: usize, within: Duration) {
     if body.is_end_stream() || body.size_hint().lower() > bytes_max as u64 {
         return;
     }

@@ -5,7 +5,7 @@ use http::{HeaderMap, Uri, header, request::Parts as Head, uri::Authority};
 
 use crate::{Error, auth::Proof};
 
-/// Refuses a mutation that another site's page had a browser send. Callers that are no browsers send neither of the
+/// Refuses a request that another site's page had a browser send. Callers that are no browsers send neither of the
 /// headers that this goes by; a token is never sent without the page's own doing.
 ///
 /// # Errors
@@ -13,10 +13,10 @@ use crate::{Error, auth::Proof};
 pub(crate) fn check(proof: Proof, head: &Head) -> Result<(), Error> {
     match proof {
         Proof::Jwt => return Ok(()),
-        Proof::Certificate | Proof::Loopback => {}
+        Proof::Certificate | Proof::Loopback | Proof::Session => {}
     }
     let foreign = |field: &str, what: &str| {
-        let detail = format!("a mutation by client certificate, and `{field}` says that {what} had a browser send it");
+        let detail = format!("no token came with it, and `{field}` says that {what} had a browser send it");
         Err(Error::invalid(field, detail).hint("send the request from outside of a browser, or with a token"))
     };
     for site in head.headers.get_all("sec-fetch-site") {

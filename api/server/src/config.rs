@@ -21,16 +21,21 @@ pub struct Limits {
     /// The most connections of one address (of IPv6: one /64 network) that have not yet carried an authenticated
     /// request; further ones are closed at once.
     pub connections_per_address_anonymous_max: usize,
-    /// The most requests at once on one HTTP/2 connection.
+    /// The most requests at once on one HTTP/2 or HTTP/3 connection.
     pub streams_per_connection_max: u32,
     /// The most requests of known callers at once on all connections, each until its answer is written; further ones
     /// get `resource_exhausted`.
     pub requests_in_flight_max: usize,
     /// The most requests at once of callers who have not proved who they are; counted apart.
     pub requests_in_flight_anonymous_max: usize,
-    /// How much of `requests_in_flight_max` and of `long_polls_max` one principal may have, in percent; over it,
+    /// How much of `requests_in_flight_max`, `long_polls_max` and `watches_max` one principal may have, in percent; over it,
     /// requests get `rate_limited`.
     pub principal_share_percent: u32,
+    /// How many requests a second one principal may send to this node; no limit where 0. Over it, requests get
+    /// `rate_limited`.
+    pub requests_per_second_max: u64,
+    /// How many of them may come at once, after a rest.
+    pub requests_burst_max: u32,
     /// The most long polls at once, within the limit above.
     pub long_polls_max: usize,
     /// Items on a page where the caller does not say.
@@ -41,6 +46,12 @@ pub struct Limits {
     pub pinned_lists_max: usize,
     /// The most backups that are read at once.
     pub backups_max: usize,
+    /// The most watches at once.
+    pub watches_max: usize,
+    /// Memory for what watches have not taken yet, all of them together; who needs more reads history.
+    pub watch_backlog_bytes_max: usize,
+    /// How many revisions a watch that had caught up may fall behind.
+    pub watch_lag_revisions_max: u64,
 }
 
 impl Default for Limits {
@@ -57,11 +68,16 @@ impl Default for Limits {
             requests_in_flight_max: 4096,
             requests_in_flight_anonymous_max: 256,
             principal_share_percent: 50,
+            requests_per_second_max: 50_000,
+            requests_burst_max: 100_000,
             long_polls_max: 1024,
             page_items_default: 100,
             page_items_max: 1000,
             pinned_lists_max: 64,
             backups_max: 2,
+            watches_max: 20_000,
+            watch_backlog_bytes_max: 64 * 1024 * 1024,
+            watch_lag_revisions_max: 100_000,
         }
     }
 }
@@ -96,6 +112,8 @@ pub struct Deadlines {
     pub shutdown_ms: u64,
     /// How long a list is kept ready for its next page.
     pub pinned_list_ms: u64,
+    /// For a watch to take some more, where there is more.
+    pub watch_stall_ms: u64,
 }
 
 impl Default for Deadlines {
@@ -114,17 +132,33 @@ impl Default for Deadlines {
             forward_connect_ms: 3_000,
             shutdown_ms: 5_000,
             pinned_list_ms: 120_000,
+            watch_stall_ms: 10_000,
         }
     }
 }
 
 /// Settings of the API server. Fixed for the life of the server, except for authentication, which has its own
 /// [`crate::Authenticator`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Limits.
     pub limits: Limits,
     /// Deadlines.
     pub deadlines: Deadlines,
+    /// The port on which clients find HTTP/3; none where it is not served.
+    pub http3_port: Option<u16>,
+    /// The longest that a browser's session lasts, in seconds.
+    pub session_max_s: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            deadlines: Deadlines::default(),
+            http3_port: None,
+            session_max_s: 3_600,
+        }
+    }
 }

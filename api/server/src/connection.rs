@@ -2,19 +2,21 @@
 
 use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
-use hyper::service::service_fn;
+use http::Request;
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
 use parking_lot::Mutex;
-use raft::env::{BoxStream, ConnInfo};
+use raft::env::{BoxStream, ConnInfo, Standing};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config,
     activity::{Activity, Busy, Watched},
+    body::Arriving,
     config::Deadlines,
     metrics::CutLabels,
     shares::Share,
@@ -22,7 +24,7 @@ use crate::{
 };
 
 /// How long a connection that was told to close may take.
-const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+pub(crate) const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// A connection and what is under way on it.
 pub(crate) struct Connection {
@@ -33,7 +35,7 @@ pub(crate) struct Connection {
 }
 
 /// What is to become of a connection.
-enum Verdict {
+pub(crate) enum Verdict {
     /// Nothing; to be looked at again then.
     Fine(Instant),
     /// Nothing has been under way for too long.
@@ -62,7 +64,14 @@ impl Connection {
         drop(share);
     }
 
-    fn look(&self, deadlines: &Deadlines) -> Verdict {
+    /// Whether what the client proved in the handshake still counts.
+    pub(crate) fn standing(&self) -> Standing {
+        let identity = self.info.identity.as_ref();
+        identity.map_or_else(Standing::default, |identity| identity.standing.clone())
+    }
+
+    /// What is to become of it, by what is under way on it.
+    pub(crate) fn look(&self, deadlines: &Deadlines) -> Verdict {
         let now = Instant::now();
         let write = Duration::from_millis(deadlines.write_ms);
         let written_by = self.activity.stalled_since().unwrap_or(now) + write;
@@ -124,9 +133,11 @@ pub(crate) async fn run(
     let shutdown = Duration::from_millis(deadlines.shutdown_ms);
     let service = {
         let (stack, connection) = (Arc::clone(&stack), Arc::clone(&connection));
-        service_fn(move |request| {
+        service_fn(move |request: Request<Incoming>| {
             let (stack, connection) = (Arc::clone(&stack), Arc::clone(&connection));
-            async move { Ok::<_, Infallible>(stack.serve(&connection, request).await) }
+            let request = request.map(Arriving::from);
+            // Boxed, so that its memory is given back when the answer begins: an answer may last for days.
+            Box::pin(async move { Ok::<_, Infallible>(stack.serve(&connection, request).await) })
         })
     };
     let stream = Watched::new(stream, Arc::clone(&connection.activity));
@@ -136,12 +147,7 @@ pub(crate) async fn run(
     // When to look again, and when to close by force once the connection was asked to.
     let mut look = Instant::now();
     let mut force: Option<Instant> = None;
-    let standing = connection
-        .info
-        .identity
-        .as_ref()
-        .map(|identity| identity.standing.clone());
-    let standing = standing.unwrap_or_default();
+    let standing = connection.standing();
     loop {
         tokio::select! {
             ended = serving.as_mut() => {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use proto::methods::Method;
+use raft::env::Standing;
 use tokio::time::Instant;
 
 use crate::{Error, auth::Principal};
@@ -14,6 +15,8 @@ pub(crate) struct Call {
     pub(crate) request_id: String,
     /// Who asks.
     pub(crate) principal: Arc<Principal>,
+    /// Whether the certificate counts that the caller's connection began with, where it began with one.
+    pub(crate) standing: Option<Standing>,
     /// `h3`, `h2` or `h1`, as the caller's own connection negotiated it.
     pub(crate) transport: &'static str,
     /// When the caller stops waiting.

@@ -23,8 +23,10 @@ use crate::{
     listing::Pins,
     metrics::{Metrics, Shared},
     operation_hub::OperationHub,
-    ports::{NodeFacts, Pause, Refusals},
+    ports::{NodeFacts, Pause, Presence, Refusals},
+    rates::Rates,
     shares::Places,
+    watch::Hub as WatchHub,
 };
 use proto::codes::Code;
 
@@ -37,6 +39,7 @@ pub(crate) struct Core {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) refusals: Arc<dyn Refusals>,
     pub(crate) facts: Arc<dyn NodeFacts>,
+    pub(crate) presence: Arc<dyn Presence>,
     pub(crate) config: Config,
     pub(crate) metrics: Metrics,
     pub(crate) registry: Shared,
@@ -44,7 +47,9 @@ pub(crate) struct Core {
     pub(crate) forwarder: Forwarder,
     pub(crate) pins: Pins,
     pub(crate) hub: Arc<OperationHub>,
+    pub(crate) watches: Arc<WatchHub>,
     pub(crate) places: Places,
+    pub(crate) rates: Rates,
     /// One permit for each backup that may be read.
     pub(crate) backups: Arc<Semaphore>,
     pub(crate) stop: CancellationToken,
@@ -73,14 +78,10 @@ impl Core {
         HeaderValue::try_from(endpoint(&status.leader.as_ref()?.api)).ok()
     }
 
-    /// Whether there is a leader, and this node has a state to show and a vote to give: whoever waits
-    /// for all nodes to be ready may lose any one of them.
+    /// Whether consensus is ready here, and the state may be shown.
     pub(crate) fn ready(&self) -> bool {
-        let applied = self.handle.view().applied_index().is_some();
         // Asked anew: a leader that was cut off hears of it only by time passing.
-        let status = self.handle.status();
-        let sound = self.facts.serves().is_ok();
-        applied && sound && status.leader.is_some() && status.quorum.ok && !status.recovering && status.fatal.is_none()
+        self.handle.status().is_ready() && self.facts.serves().is_ok()
     }
 
     /// The member that a connection comes from: a node of the current membership, learners included, that was not
@@ -138,7 +139,8 @@ impl Core {
                 "node {} does not serve, its state is damaged: {detail}",
                 self.handle.node()
             );
-            Error::new(Code::Unavailable, detail).hint("ask another node; this one has to be wiped and built anew")
+            Error::new(Code::Unavailable, detail)
+                .hint("ask another node; this one has to be wiped and built anew: see the runbook corrupt-node")
         })
     }
 

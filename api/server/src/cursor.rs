@@ -58,15 +58,37 @@ impl Cursor {
         BASE64_URL_SAFE_NO_PAD.encode(bytes)
     }
 
+    /// What a page that begins here is known by, with at most `limit` items. The page may be the first, which begins nowhere.
+    pub(crate) fn etag(&self, filter: Filter, limit: usize, begun: bool) -> String {
+        let Position { timeline, revision } = self.position;
+        let parts: [&[u8]; 6] = [
+            &timeline.0.to_be_bytes(),
+            &revision.0.to_be_bytes(),
+            &filter.0,
+            &limit.to_be_bytes(),
+            &[u8::from(begun)],
+            self.last.as_bytes(),
+        ];
+        format!("l-{revision}-{:016x}", u64::from_be_bytes(short(&parts)))
+    }
+
     /// Reads a token of this mesh and filter.
     ///
     /// # Errors
     /// `token_mismatch`.
     pub fn decode(text: &str, mesh: &MeshId, filter: Filter) -> Result<Self, Error> {
+        Self::decode_as("cursor", text, mesh, filter)
+    }
+
+    /// The same for a request that calls it otherwise.
+    ///
+    /// # Errors
+    /// `token_mismatch`.
+    pub(crate) fn decode_as(field: &'static str, text: &str, mesh: &MeshId, filter: Filter) -> Result<Self, Error> {
         let mismatch = |why: &str| {
-            Error::new(Code::TokenMismatch, format!("the cursor {why}"))
-                .with(|problem| problem.field = "cursor".to_owned())
-                .hint("start again without a cursor")
+            Error::new(Code::TokenMismatch, format!("the {field} {why}"))
+                .with(|problem| problem.field = field.to_owned())
+                .hint(format!("start again without a {field}"))
         };
         let damaged = || mismatch("is not one that this mesh gave out, or is damaged");
         if text.len() > TEXT_BYTES_MAX {
@@ -89,7 +111,7 @@ impl Cursor {
             return Err(mismatch("is of another mesh"));
         }
         if *filter_hash != filter.0 {
-            return Err(mismatch("is of another list or another filter"));
+            return Err(mismatch("is of another request or another filter"));
         }
         let position = Position {
             timeline: TimelineId(u128::from_be_bytes(*timeline)),
@@ -106,6 +128,18 @@ impl Cursor {
 /// # Errors
 /// `diverged`, `compacted` or `future`.
 pub fn check(position: Position, mesh: &MeshState) -> Result<(), Error> {
+    on_line(position, mesh)?;
+    if position.revision < mesh.floor() {
+        return Err(compacted(position.revision, mesh.floor()));
+    }
+    Ok(())
+}
+
+/// Whether a position is on a state's own line of history, and not after its head.
+///
+/// # Errors
+/// `diverged` or `future`.
+pub(crate) fn on_line(position: Position, mesh: &MeshState) -> Result<(), Error> {
     let Position { timeline, revision } = position;
     let head = mesh.position();
     let Some(record) = mesh.mesh() else {
@@ -123,19 +157,19 @@ pub fn check(position: Position, mesh: &MeshState) -> Result<(), Error> {
     if revision > head.revision {
         return Err(future(revision, head.revision));
     }
-    if revision < record.floor {
-        let detail = format!(
-            "revision {revision} is older than what is kept, which begins at {}",
-            record.floor
-        );
-        return Err(Error::new(Code::Compacted, detail)
-            .with(|problem| problem.revision = record.floor.0)
-            .hint("start again without a cursor"));
-    }
     Ok(())
 }
 
-fn future(revision: Revision, head: Revision) -> Error {
+/// What is needed is gone.
+pub(crate) fn compacted(revision: Revision, oldest: Revision) -> Error {
+    let detail = format!("revision {revision} is older than what is kept, which begins at {oldest}");
+    Error::new(Code::Compacted, detail)
+        .with(|problem| problem.revision = oldest.0)
+        .hint("start again without a cursor")
+}
+
+/// What is asked for has not happened yet.
+pub(crate) fn future(revision: Revision, head: Revision) -> Error {
     Error::new(
         Code::Future,
         format!("revision {revision} has not happened yet; the head is {head}"),
@@ -160,6 +194,14 @@ fn short(parts: &[&[u8]]) -> [u8; 8] {
     let mut short = [0; 8];
     short.copy_from_slice(&hash[..8]);
     short
+}
+
+/// Bytes with the checksum that makes them a token.
+#[cfg(test)]
+pub(crate) fn sealed(body: &[u8]) -> Vec<u8> {
+    let mut bytes = body.to_vec();
+    bytes.extend_from_slice(&short(&[DOMAIN, body]));
+    bytes
 }
 
 #[cfg(test)]

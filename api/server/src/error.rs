@@ -1,18 +1,15 @@
 //! Refusals, and the one place where they become gRPC statuses and problem documents.
 
 mod membership;
+mod wire;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header};
-use prost::{Message, Name};
+use prost::Name;
 use proto::{
     codes::Code,
     methods::Scope,
-    v1::{Problem, problem},
+    v1::{self, Problem, problem},
 };
 use statemachine::Rejection;
-use tonic::{Status, metadata::MetadataMap};
-use tonic_types::pb;
 
 pub use self::membership::{RULES, removed_for_good};
 
@@ -23,9 +20,6 @@ pub const DOMAIN: &str = "meshkit";
 pub const REPLAYED: &str = "mesh-replayed";
 /// The code of a refusal, for callers that do not decode status details.
 pub const CODE: &str = "mesh-code";
-
-const PROBLEM_TYPE: &str = "type.googleapis.com/meshkit.v1.Problem";
-const ERROR_INFO_TYPE: &str = "type.googleapis.com/google.rpc.ErrorInfo";
 
 /// Why a request was refused: what a problem document says, free of any transport.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,10 +50,37 @@ impl Error {
         }
     }
 
-    /// A broken rule, by its own name. It is one of the contract's error pages.
+    /// A broken rule, by its own name, which is one of the contract's error pages; what was measured, and the limit.
     #[must_use]
-    pub fn rule(name: &'static str, detail: impl Into<String>) -> Self {
-        Self::named(Code::Rule, name, detail)
+    pub fn rule(
+        name: &'static str,
+        detail: impl Into<String>,
+        (measured, limit): (impl Into<String>, impl Into<String>),
+    ) -> Self {
+        Self::named(Code::Rule, name, detail).measured(measured, limit)
+    }
+
+    /// Sets what was measured, and what it was held against.
+    #[must_use]
+    pub fn measured(self, measured: impl Into<String>, limit: impl Into<String>) -> Self {
+        self.with(|problem| (problem.measured, problem.limit) = (measured.into(), limit.into()))
+    }
+
+    /// `pending_approval`: the request was taken and waits for a second person.
+    #[must_use]
+    pub fn pending_approval(approval: v1::Approval) -> Self {
+        let v1::Approval {
+            id,
+            action,
+            target,
+            hint,
+            ..
+        } = &approval;
+        let detail = format!("{action} {target} waits for approval as `{id}`; nothing has been changed");
+        let hint = hint.clone();
+        Self::new(Code::PendingApproval, detail)
+            .hint(hint)
+            .with(|problem| problem.approval = Some(approval))
     }
 
     /// What it means that a record exists which was to be replaced without its ETag.
@@ -68,6 +89,7 @@ impl Error {
         let current = self.problem.current_etag;
         let detail = format!("the record exists; replacing it takes its ETag, which is {current}");
         Self::new(Code::IfMatchRequired, detail)
+            .measured("no If-Match", format!("If-Match: \"{current}\""))
             .with(|problem| problem.current_etag = current)
             .hint("read the record, check that the change makes sense, and send its ETag as If-Match (`--if-match`)")
     }
@@ -171,144 +193,6 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         self.problem.retryable
     }
-
-    /// The gRPC status, with `google.rpc.ErrorInfo` and the document as details.
-    #[must_use]
-    pub fn into_status(mut self, request_id: &str) -> Status {
-        self.problem.request_id = request_id.to_owned();
-        let grpc = self.code.grpc();
-        let info = pb::ErrorInfo {
-            reason: self.problem.code.clone(),
-            domain: DOMAIN.to_owned(),
-            metadata: [("requestId".to_owned(), request_id.to_owned())].into(),
-        };
-        let details = vec![
-            prost_types::Any {
-                type_url: ERROR_INFO_TYPE.to_owned(),
-                value: info.encode_to_vec(),
-            },
-            prost_types::Any {
-                type_url: PROBLEM_TYPE.to_owned(),
-                value: self.problem.encode_to_vec(),
-            },
-        ];
-        let rich = pb::Status {
-            code: grpc as i32,
-            message: self.problem.detail.clone(),
-            details,
-        };
-        let mut headers = HeaderMap::with_capacity(2);
-        if let Ok(code) = HeaderValue::from_str(&self.problem.code) {
-            headers.insert(CODE, code);
-        }
-        if self.replayed {
-            headers.insert(REPLAYED, HeaderValue::from_static("true"));
-        }
-        Status::with_details_and_metadata(
-            grpc,
-            self.problem.detail,
-            Bytes::from(rich.encode_to_vec()),
-            MetadataMap::from_headers(headers),
-        )
-    }
-
-    /// The refusal that a status carries. A status that is not one of ours becomes the nearest general code.
-    #[must_use]
-    pub fn from_status(status: &Status) -> Self {
-        let replayed = status.metadata().get(REPLAYED).is_some();
-        let rich = pb::Status::decode(status.details()).unwrap_or_default();
-        let problem = rich.details.iter().find(|any| any.type_url == PROBLEM_TYPE);
-        match problem.and_then(|any| Problem::decode(any.value.as_slice()).ok()) {
-            Some(problem) => Self {
-                code: Code::of(&problem.code),
-                problem: Box::new(problem),
-                replayed,
-            },
-            None => Self::new(nearest(status.code()), status.message()),
-        }
-    }
-
-    /// The RFC 9457 document. Empty members are left out.
-    #[must_use]
-    pub fn document(&self, request_id: &str) -> serde_json::Value {
-        let problem = &*self.problem;
-        let mut map = serde_json::Map::new();
-        let mut put = |name: &str, value: serde_json::Value| {
-            map.insert(name.to_owned(), value);
-        };
-        put("type", format!("urn:meshkit:error:{}", problem.code).into());
-        put("title", problem.code.replace('_', " ").into());
-        put("status", self.code.http().into());
-        put("code", problem.code.as_str().into());
-        put("detail", problem.detail.as_str().into());
-        put("retryable", problem.retryable.into());
-        let request_id = if problem.request_id.is_empty() {
-            request_id
-        } else {
-            &problem.request_id
-        };
-        for (name, text) in [
-            ("hint", problem.hint.as_str()),
-            ("requestId", request_id),
-            ("currentEtag", &problem.current_etag),
-            ("missingScope", &problem.missing_scope),
-            ("measured", &problem.measured),
-            ("limit", &problem.limit),
-            ("field", &problem.field),
-        ] {
-            if !text.is_empty() {
-                put(name, text.into());
-            }
-        }
-        if let Some(leader) = &problem.leader {
-            put("leader", serde_json::json!({ "id": leader.id, "api": leader.api }));
-        }
-        if problem.revision != 0 {
-            put("revision", problem.revision.into());
-        }
-        if problem.retry_after_ms != 0 {
-            put("retryAfterMs", problem.retry_after_ms.into());
-        }
-        map.into()
-    }
-
-    /// The problem document as an HTTP response. `path` is the path and query of the request, for redirects.
-    #[must_use]
-    pub fn into_response(self, request_id: &str, path: &str) -> http::Response<tonic::body::Body> {
-        let body = self.document(request_id).to_string();
-        let mut response = http::Response::new(crate::body::full(body));
-        *response.status_mut() =
-            http::StatusCode::from_u16(self.code.http()).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-        let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Ok(code) = HeaderValue::from_str(&self.problem.code) {
-            headers.insert(CODE, code);
-        }
-        if self.replayed {
-            headers.insert(REPLAYED, HeaderValue::from_static("true"));
-        }
-        if self.code.http() == 401 {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        if self.code == Code::MethodNotAllowed
-            && let Ok(allowed) = HeaderValue::from_str(&self.problem.limit)
-        {
-            headers.insert(header::ALLOW, allowed);
-        }
-        if self.problem.retry_after_ms != 0 {
-            headers.insert(header::RETRY_AFTER, self.problem.retry_after_ms.div_ceil(1000).into());
-        }
-        if let Some(leader) = &self.problem.leader
-            && let Ok(location) = HeaderValue::from_str(&format!("{}{path}", leader.api))
-        {
-            headers.insert(header::LOCATION, location);
-        }
-        response
-    }
 }
 
 impl std::fmt::Display for Error {
@@ -329,29 +213,6 @@ pub fn endpoint(address: &str) -> String {
     }
 }
 
-/// The nearest general code to a gRPC code that came without a document.
-fn nearest(code: tonic::Code) -> Code {
-    match code {
-        tonic::Code::InvalidArgument => Code::InvalidArgument,
-        tonic::Code::Unauthenticated => Code::Unauthenticated,
-        tonic::Code::PermissionDenied => Code::ScopeMissing,
-        tonic::Code::NotFound => Code::NotFound,
-        tonic::Code::AlreadyExists => Code::AlreadyExists,
-        tonic::Code::DeadlineExceeded => Code::DeadlineExceeded,
-        tonic::Code::ResourceExhausted => Code::ResourceExhausted,
-        tonic::Code::Unavailable => Code::Unavailable,
-        tonic::Code::Unimplemented => Code::Unimplemented,
-        tonic::Code::FailedPrecondition => Code::Rule,
-        tonic::Code::Ok
-        | tonic::Code::Cancelled
-        | tonic::Code::Unknown
-        | tonic::Code::Aborted
-        | tonic::Code::OutOfRange
-        | tonic::Code::Internal
-        | tonic::Code::DataLoss => Code::Internal,
-    }
-}
-
 impl From<Rejection> for Error {
     fn from(rejection: Rejection) -> Self {
         let name = rejection.code();
@@ -359,6 +220,7 @@ impl From<Rejection> for Error {
         let problem = &mut error.problem;
         problem.hint = rejection.hint();
         problem.retryable = rejection.is_retryable();
+        (problem.measured, problem.limit) = rejection.measure();
         match rejection {
             Rejection::InvalidArgument { field, .. } => problem.field = field,
             Rejection::AlreadyExists { current, .. } => problem.current_etag = current.to_string(),
@@ -367,18 +229,9 @@ impl From<Rejection> for Error {
             }
             Rejection::RevisionMismatch { current, .. } => problem.revision = current.0,
             Rejection::IdempotencyKeyReused { revision } => problem.revision = revision.0,
-            Rejection::IdempotencyKeyExpired { age_ms, ttl_ms } => {
-                (problem.measured, problem.limit) = (format!("{age_ms} ms"), format!("{ttl_ms} ms"));
-            }
-            Rejection::ResourceExhausted { measured, limit, .. } => {
-                (problem.measured, problem.limit) = (measured.to_string(), limit.to_string());
-                problem.retry_after_ms = 1_000;
-            }
-            Rejection::PeerOwnsShards { shards, .. } => {
-                (problem.measured, problem.limit) = (shards.to_string(), "0".to_owned());
-            }
-            Rejection::OperationFinished { state, .. } => problem.measured = state.word().to_owned(),
-            // Their detail says it all; a rule that is added later has one too.
+            Rejection::ResourceExhausted { .. } => problem.retry_after_ms = 1_000,
+            Rejection::ScopeMissing { needed, .. } => problem.missing_scope = needed.word().to_owned(),
+            // Detail, measure and hint say it all.
             _ => {}
         }
         error
@@ -406,7 +259,12 @@ impl From<raft::error::Error> for Error {
                 problem.hint = "send less in one request".to_owned();
                 (problem.measured, problem.limit) = (format!("{bytes} B"), format!("{limit} B"));
             }),
-            Raft::Membership { refusal, .. } => membership::refused(refusal, text),
+            Raft::Membership {
+                refusal,
+                reason,
+                measured,
+                limit,
+            } => membership::refused(refusal, reason, (measured, limit)),
             Raft::Compacted { oldest } => Self::new(Code::Compacted, text)
                 .with(|problem| problem.revision = oldest.0)
                 .hint(format!(
@@ -430,6 +288,9 @@ pub fn problem_name() -> String {
 
 #[cfg(test)]
 mod tests {
+    use http::header;
+    use tonic::Status;
+
     use super::*;
 
     #[test]

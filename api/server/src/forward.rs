@@ -21,7 +21,8 @@ use crate::{
     Error,
     auth::forwarded::{self, Forwarded},
     body::Bounded,
-    headers::{REQUEST_ID, ROUTE, TIMEOUT},
+    headers::{REQUEST_ID, ROUTE, TIMEOUT, TRANSPORT_DOWNGRADE},
+    trace,
 };
 
 /// Headers that belong to one connection or one credential and are not carried on.
@@ -215,9 +216,12 @@ fn request(
     }
     headers.remove(ROUTE);
     headers.remove(TIMEOUT);
+    // Counted here, where the client fell back to.
+    headers.remove(TRANSPORT_DOWNGRADE);
     headers.remove("grpc-timeout");
     headers.remove("keep-alive");
     let text = |value: String| HeaderValue::try_from(value).map_err(|_| Error::internal("a header that is none"));
+    trace::hand_on(headers);
     headers.insert(HeaderName::from_static(TIMEOUT), text(format!("{left_ms}ms"))?);
     headers.insert(HeaderName::from_static(REQUEST_ID), text(request_id.to_owned())?);
     let on_behalf = on_behalf
@@ -229,7 +233,12 @@ fn request(
 
 fn answered(response: Response<hyper::body::Incoming>, deadline: Instant, stop: &CancellationToken) -> Response<Body> {
     let (mut head, body) = response.into_parts();
-    for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
+    for name in [
+        header::ALT_SVC,
+        header::CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ] {
         head.headers.remove(name);
     }
     let body = body.map_err(|error| Status::unavailable(format!("the leader's answer broke off: {error}")));

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use http::{HeaderMap, HeaderValue, header};
+use proto::codes::Code;
 use raft::Consistency;
 
 use crate::Error;
@@ -13,6 +14,8 @@ pub const REASON: &str = "mesh-reason";
 pub const TICKET: &str = "mesh-ticket";
 /// Answers what would happen, and changes nothing.
 pub const DRY_RUN: &str = "mesh-dry-run";
+/// With a dry run: who would have to agree before it takes effect.
+pub const APPROVAL_NEEDED: &str = "mesh-approval-needed";
 /// `linearizable` or `local`.
 pub const CONSISTENCY: &str = "mesh-consistency";
 /// `redirect` or `forward`: what a follower does with a mutation.
@@ -30,6 +33,19 @@ pub const EPOCH: &str = "mesh-epoch";
 /// The leader's API endpoint, as the answering node knows it.
 pub const LEADER: &str = "mesh-leader";
 
+/// Where an earlier event stream ended: what `EventSource` sends when it connects again.
+pub const LAST_EVENT_ID: &str = "last-event-id";
+/// What a page sends beside the cookie of its session, with every request that is no GET.
+pub const CSRF_TOKEN: &str = "mesh-csrf-token";
+/// Why the client speaks no newer protocol, in its own words.
+pub const TRANSPORT_DOWNGRADE: &str = "mesh-transport-downgrade";
+
+/// The reasons to fall back to TCP that are counted by themselves: no answer in time, a closed port, no way there, a
+/// failed handshake, and a connection that broke off.
+pub const DOWNGRADES: [&str; 5] = ["timeout", "refused", "unreachable", "handshake", "lost"];
+
+/// The longest word that a client says about itself.
+const WORD_BYTES_MAX: usize = 32;
 /// The longest request id that is taken from a caller.
 const REQUEST_ID_BYTES_MAX: usize = 64;
 
@@ -108,6 +124,30 @@ pub(crate) fn dry_run(headers: &HeaderMap, body: bool) -> Result<bool, Error> {
     }
 }
 
+/// Refuses conditions on an ETag, where what is changed has none.
+///
+/// # Errors
+/// `invalid_argument`: there is one.
+pub(crate) fn no_etag(headers: &HeaderMap) -> Result<(), Error> {
+    for name in [header::IF_MATCH, header::IF_NONE_MATCH] {
+        if headers.contains_key(&name) {
+            return Err(Error::invalid(name.as_str(), "what this changes has no ETag"));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a dry run of what has none: it would be taken for one, and be done.
+///
+/// # Errors
+/// `invalid_argument`: one is asked for.
+pub(crate) fn no_dry_run(headers: &HeaderMap) -> Result<(), Error> {
+    match dry_run(headers, false)? {
+        true => Err(Error::invalid(DRY_RUN, "this has no dry run")),
+        false => Ok(()),
+    }
+}
+
 /// How fresh a read has to be.
 ///
 /// # Errors
@@ -141,7 +181,7 @@ pub(crate) fn etag<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Opt
         return Ok(None);
     };
     let bare = match value.strip_prefix('"') {
-        Some(rest) => rest.strip_suffix('"'),
+        Some(rest) => rest.strip_suffix('"').filter(|bare| *bare != "*"),
         None => Some(value),
     };
     match bare {
@@ -211,6 +251,40 @@ pub(crate) fn request_id(headers: &HeaderMap) -> Option<&str> {
     (!id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX && id.bytes().all(harmless)).then_some(id)
 }
 
+/// Why the client fell back to the protocol that it speaks, where that is a short and harmless word.
+pub(crate) fn downgrade(headers: &HeaderMap) -> Option<&str> {
+    let word = headers.get(TRANSPORT_DOWNGRADE)?.to_str().ok()?;
+    let harmless = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    (!word.is_empty() && word.len() <= WORD_BYTES_MAX && word.bytes().all(harmless)).then_some(word)
+}
+
+/// The same word as a label, of which there are few.
+pub(crate) fn downgrade_label(headers: &HeaderMap) -> Option<&'static str> {
+    let word = headers.get(TRANSPORT_DOWNGRADE)?;
+    let known = DOWNGRADES.into_iter().find(|known| word == known);
+    Some(known.unwrap_or("other"))
+}
+
+/// Bytes of a header block as HTTP/3 counts them against a limit (RFC 9114 §4.2.2), but for what the request line says.
+pub(crate) fn block_bytes(headers: &HeaderMap) -> usize {
+    headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 32)
+        .sum()
+}
+
+/// `too_large`, for a header block.
+pub(crate) fn too_large(limit: usize) -> Error {
+    Error::new(
+        Code::TooLarge,
+        format!("the request's headers are over the limit of {limit} bytes"),
+    )
+    .with(|problem| {
+        problem.hint = "send fewer or shorter headers; a body may carry what some of them say".to_owned();
+        problem.limit = format!("{limit} B");
+    })
+}
+
 /// Whether `If-None-Match` names an ETag: then a read need not be answered in full.
 pub(crate) fn none_match(headers: &HeaderMap, current: &str) -> bool {
     let given = headers
@@ -227,6 +301,13 @@ pub(crate) fn none_match(headers: &HeaderMap, current: &str) -> bool {
 /// Puts a record's ETag into gRPC metadata, bare as `if-match` takes it there. REST quotes it.
 pub(crate) fn put_etag(headers: &mut HeaderMap, etag: statemachine::Etag) {
     if let Ok(value) = HeaderValue::try_from(etag.to_string()) {
+        headers.insert(header::ETAG, value);
+    }
+}
+
+/// Puts the ETag of a page of a list into gRPC metadata: its message has none.
+pub(crate) fn put_page_etag(headers: &mut HeaderMap, etag: &str) {
+    if let Ok(value) = HeaderValue::from_str(etag) {
         headers.insert(header::ETAG, value);
     }
 }
@@ -319,7 +400,7 @@ mod tests {
         assert_eq!(one("\"a-1\"").unwrap().as_deref(), Some("a-1"));
         assert_eq!(one("a-1").unwrap().as_deref(), Some("a-1"));
         assert_eq!(one("*").unwrap().as_deref(), Some("*"));
-        for bad in ["\"a\", \"b\"", "W/\"a\"", "\"a", "\"\"", ""] {
+        for bad in ["\"a\", \"b\"", "\"*\"", "W/\"a\"", "\"a", "\"\"", ""] {
             assert!(one(bad).is_err(), "{bad}");
         }
         assert!(none_match(&headers(&[("if-none-match", "W/\"x\", \"a\"")]), "a"));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use raft::{Threads, View};
-use statemachine::{MeshState, Record, Recorded, Revision, record::Kind};
+use statemachine::{Hash, MeshState, Record, Recorded, Revision, record::Kind};
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +14,12 @@ use proto::codes::Code;
 const CHUNK: u64 = 512;
 /// Reads of history that run at once. The threads that they run on apply the log as well, which must not wait for them.
 const READS_MAX: usize = 4;
+
+/// The most revisions that are taken from the store at once with their hashes.
+const CHAINED_MAX: usize = 4096;
+
+/// Revisions in order, each with the audit chain's hash before it.
+pub(crate) type Chained = Vec<(Arc<Recorded>, Hash)>;
 
 /// Runs reads of history away from the threads that serve requests, where the node has others.
 pub(crate) struct History {
@@ -82,7 +88,7 @@ impl History {
     }
 }
 
-fn late() -> Error {
+pub(crate) fn late() -> Error {
     Error::new(Code::DeadlineExceeded, "history was not read in time").hint("ask for less, or wait longer")
 }
 
@@ -92,7 +98,19 @@ fn late() -> Error {
 /// # Errors
 /// History cannot be read, or nobody waits for it any more.
 pub(crate) fn as_of(view: &View, revision: Revision, wanted: &Wanted) -> Result<MeshState, Error> {
-    let mut mesh = view.state().mesh.clone();
+    rewound(view, view.state().mesh.clone(), revision, wanted)
+}
+
+/// The same from a state that is on the view's line and not older than the revision.
+///
+/// # Errors
+/// As [`as_of`].
+pub(crate) fn rewound(
+    view: &View,
+    mut mesh: MeshState,
+    revision: Revision,
+    wanted: &Wanted,
+) -> Result<MeshState, Error> {
     while mesh.position().revision > revision {
         if wanted.is_over() {
             return Err(late());
@@ -109,6 +127,40 @@ pub(crate) fn as_of(view: &View, revision: Revision, wanted: &Wanted) -> Result<
         }
     }
     Ok(mesh)
+}
+
+/// The revisions of a range, oldest first, each with the audit chain's hash before it; at most [`CHAINED_MAX`].
+///
+/// # Errors
+/// `compacted`, or history cannot be read.
+pub(crate) fn chained(view: &View, first: Revision, last: Revision) -> Result<Chained, Error> {
+    // One more in front, for its hash; below the oldest record that is kept there is a checkpoint that has it.
+    let anchor = anchor(view, first);
+    let front = match anchor {
+        Some(_) => first,
+        None => Revision(first.0.saturating_sub(1)).max(Revision(1)),
+    };
+    let units = view.units(front..=last, CHAINED_MAX + 1)?;
+    let mut previous = anchor.unwrap_or_default();
+    let mut pairs = Vec::with_capacity(units.len());
+    for recorded in units {
+        let chain = recorded.chain;
+        if recorded.unit.position.revision >= first {
+            pairs.push((recorded, previous));
+        }
+        previous = chain;
+    }
+    Ok(pairs)
+}
+
+/// The hash before the oldest record that is kept, as a signed checkpoint has it.
+fn anchor(view: &View, from: Revision) -> Option<Hash> {
+    let mesh = &view.state().mesh;
+    if from > mesh.floor() {
+        return None;
+    }
+    let before = mesh.checkpoints_below(from).next_back()?;
+    (before.revision.next() == from).then_some(before.hash)
 }
 
 /// What a unit made of a record: the record after it, or before it where it is gone.

@@ -13,6 +13,7 @@
 pub mod auth;
 pub mod config;
 pub mod cursor;
+mod effects;
 pub mod error;
 pub mod headers;
 pub mod join_token;
@@ -30,20 +31,33 @@ mod connection;
 mod context;
 mod convert;
 mod core;
+mod deadlines;
+mod filter;
 mod forward;
+mod framing;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+mod fuzz;
 mod grpc;
+mod h3;
 mod history;
 mod listing;
+mod moves;
 mod mutate;
 mod operation_hub;
 mod outgoing;
+mod preview;
+mod rates;
 mod rest;
 mod route;
 mod server;
 mod services;
+mod session;
 mod shares;
 mod stack;
 mod system;
+mod trace;
+mod watch;
 mod way;
 
 pub use self::{

@@ -140,25 +140,29 @@ impl Page {
         Ok(mesh)
     }
 
-    /// Takes the page's items from all that are left; one more than fits tells that there is a next page.
-    pub(crate) fn take<T>(&self, items: impl Iterator<Item = T>) -> (Vec<T>, bool) {
-        let mut taken: Vec<T> = items.take(self.limit.saturating_add(1)).collect();
-        let more = taken.len() > self.limit;
-        taken.truncate(self.limit);
-        (taken, more)
-    }
-
-    /// Shortens a page to what clients take in one message; one item always fits. Tells whether there is more.
-    pub(crate) fn fit<M: prost::Message>(&self, mut items: Vec<M>, more: bool) -> (Vec<M>, bool) {
+    /// The page's items from all that are left, as many as clients take in one message (one always fits), and the cursor
+    /// of the next page; empty on the last. `name` is an item's place in the list.
+    pub(crate) fn fill<M: prost::Message>(
+        &self,
+        core: &Core,
+        mesh: Option<&MeshState>,
+        left: impl Iterator<Item = M>,
+        name: impl Fn(&M) -> String,
+    ) -> (Vec<M>, String) {
+        let mut items: Vec<M> = left.take(self.limit.saturating_add(1)).collect();
         let mut bytes = 0;
-        let fits = items.iter().take_while(|item| {
+        let fits = items.iter().take(self.limit).take_while(|item| {
             bytes += item.encoded_len();
             bytes <= PAGE_BYTES_MAX
         });
         let count = fits.count().max(1);
-        let more = more || items.len() > count;
+        let more = items.len() > count;
         items.truncate(count);
-        (items, more)
+        let next = match items.last() {
+            Some(last) if more => self.next(core, mesh, name(last)),
+            _ => String::new(),
+        };
+        (items, next)
     }
 
     /// The cursor of the next page, after an item with this id. Keeps the state for it.
@@ -171,6 +175,15 @@ impl Page {
             last,
         }
         .encode(core.mesh(), self.filter)
+    }
+
+    /// What the page is known by: all of one question, one place in its list and one position shows the same.
+    pub(crate) fn etag(&self) -> String {
+        let place = Cursor {
+            position: self.position,
+            last: self.after.clone().unwrap_or_default(),
+        };
+        place.etag(self.filter, self.limit, self.after.is_some())
     }
 
     /// The revision that all pages show.

@@ -44,14 +44,67 @@ pub struct DurationLabels {
 /// Labels of a connection that was refused or cut.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CutLabels {
-    /// `limit`, `address`, `idle`, `stalled`, `error`, or `withdrawn` where the authority of the client's certificate was dropped.
+    /// `limit`, `address`, `idle`, `stalled`, `error`, `faults` where too many requests were spoilt or broken off before
+    /// they were whole, or `withdrawn` where the authority of the client's certificate was dropped.
     pub reason: &'static str,
+}
+
+/// Labels of a request whose client would rather have spoken HTTP/3.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DowngradeLabels {
+    /// Why it did not, as it says: one of [`crate::headers::DOWNGRADES`], or `other`.
+    pub reason: &'static str,
+}
+
+/// Labels of a peer's heartbeat that was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct HeartbeatLabels {
+    /// `renewed`, or `none` where the peer may not serve.
+    pub lease: &'static str,
 }
 
 /// Labels of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct BackupLabels {
     /// `whole`, `failed`, or `left` where the caller did.
+    pub end: &'static str,
+}
+
+/// Labels of watches that are open.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WatchLabels {
+    /// `peers.watch`
+    pub action: &'static str,
+    /// `grpc` or `sse`.
+    pub api: &'static str,
+    /// `h3`, `h2` or `h1`.
+    pub transport: &'static str,
+}
+
+/// Labels of what watches were told.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WatchMessageLabels {
+    /// `peers.watch`
+    pub action: &'static str,
+}
+
+impl From<WatchLabels> for WatchMessageLabels {
+    fn from(labels: WatchLabels) -> Self {
+        Self { action: labels.action }
+    }
+}
+
+/// Labels of a watch that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WatchEndLabels {
+    /// The error code, or `left` where the caller did.
+    pub end: &'static str,
+}
+
+/// Labels of a shard's move that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct MoveLabels {
+    /// `moved`, `cancelled` or `timed_out`.
     pub end: &'static str,
 }
 
@@ -63,6 +116,7 @@ pub(crate) struct Metrics {
     pub(crate) in_flight: Gauge,
     pub(crate) connections: Gauge,
     pub(crate) cut: Family<CutLabels, Counter>,
+    pub(crate) downgrades: Family<DowngradeLabels, Counter>,
     pub(crate) forwarded: Counter,
     pub(crate) forged: Counter,
     pub(crate) replayed: Counter,
@@ -70,6 +124,13 @@ pub(crate) struct Metrics {
     /// Backups that ended, by `whole` or not.
     pub(crate) backups: Family<BackupLabels, Counter>,
     pub(crate) backup_bytes: Counter,
+    pub(crate) heartbeats: Family<HeartbeatLabels, Counter>,
+    pub(crate) watches: Family<WatchLabels, Gauge>,
+    pub(crate) watch_messages: Family<WatchMessageLabels, Counter>,
+    pub(crate) watch_ends: Family<WatchEndLabels, Counter>,
+    pub(crate) watch_lag: Gauge,
+    /// Moves of shards that ended, as this node saw it.
+    pub(crate) moves: Family<MoveLabels, Counter>,
 }
 
 /// One more in a gauge, until it is dropped.
@@ -108,7 +169,7 @@ impl Panics {
 }
 
 impl Metrics {
-    /// Registers everything under `meshkit_api_`.
+    /// Registers everything that is counted of requests under `meshkit_api_`.
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             requests: Family::default(),
@@ -116,13 +177,25 @@ impl Metrics {
             in_flight: Gauge::default(),
             connections: Gauge::default(),
             cut: Family::default(),
+            downgrades: Family::default(),
             forwarded: Counter::default(),
             forged: Counter::default(),
             replayed: Counter::default(),
             panics: Panics::new(Counter::default()),
             backups: Family::default(),
             backup_bytes: Counter::default(),
+            heartbeats: Family::default(),
+            watches: Family::default(),
+            watch_messages: Family::default(),
+            watch_ends: Family::default(),
+            watch_lag: Gauge::default(),
+            moves: Family::default(),
         };
+        registry.register(
+            "meshkit_shard_moves",
+            "Moves of shards that ended, as this node saw it",
+            metrics.moves.clone(),
+        );
         let registry = registry.sub_registry_with_prefix("meshkit_api");
         registry.register(
             "requests",
@@ -144,6 +217,11 @@ impl Metrics {
             "connections_cut",
             "Connections that were refused or cut, by reason",
             metrics.cut.clone(),
+        );
+        registry.register(
+            "transport_downgrades",
+            "Requests over TCP of clients that wanted HTTP/3 and fell back, by the reason that they give",
+            metrics.downgrades.clone(),
         );
         registry.register(
             "forwarded",
@@ -175,7 +253,36 @@ impl Metrics {
             "Bytes of backups that were handed to callers",
             metrics.backup_bytes.clone(),
         );
+        registry.register(
+            "heartbeats",
+            "Heartbeats of peers that were answered, by whether their lease was renewed",
+            metrics.heartbeats.clone(),
+        );
+        metrics.register_watches(registry);
         metrics
+    }
+
+    fn register_watches(&self, registry: &mut Registry) {
+        registry.register(
+            "watches",
+            "Watches that are open, by action, API and transport",
+            self.watches.clone(),
+        );
+        registry.register(
+            "watch_messages",
+            "Messages about revisions that were handed to watches, by action",
+            self.watch_messages.clone(),
+        );
+        registry.register(
+            "watch_ends",
+            "Watches that ended, by error code, or left where the caller did",
+            self.watch_ends.clone(),
+        );
+        registry.register(
+            "watch_lag_revisions",
+            "How many revisions the slowest watch is behind this node",
+            self.watch_lag.clone(),
+        );
     }
 
     pub(crate) fn request(&self, labels: RequestLabels, took: Duration) {

@@ -1,11 +1,14 @@
 //! The one way of a mutation: options, dry run or commit, and the answer rebuilt from what was committed.
 
-use http::{HeaderMap, HeaderValue, header};
+mod options;
+
+use http::{HeaderMap, HeaderValue};
 use proto::{codes::Code, methods::HttpVerb, v1};
 use raft::Consistency;
 use statemachine::{
-    Answer, Command, Conditions, Idempotency, Origin, Outcome, Record, Recorded, Request, Revision, Stamp,
-    audit::request_hash, record::Kind,
+    Answer, ApprovalId, Command, Idempotency, OperationId, Origin, Outcome, Position, Record, Recorded, Request,
+    Revision, Stamp,
+    record::{Approvers, Kind},
 };
 use tonic::metadata::MetadataMap;
 
@@ -15,74 +18,56 @@ use crate::{
     convert::FromRecord,
     core::Core,
     error::REPLAYED,
-    headers::{self, DRY_RUN, IDEMPOTENCY_KEY, REASON, TICKET},
+    headers::{self, DRY_RUN},
     history::{self, Wanted},
+    preview,
 };
 
-/// What every mutation of the mesh can say beside what it changes.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Options {
-    reason: String,
-    ticket: String,
-    dry_run: bool,
-    confirm: String,
-    if_match: String,
-    idempotency_key: String,
-    if_revision: u64,
-}
-
-/// A request that carries [`Options`].
-pub(crate) trait Mutation: prost::Message + Default {
-    /// Takes the options out of the message.
-    fn take_options(&mut self) -> Options;
-}
-
-macro_rules! mutations {
-    ($($name:ident),* $(,)?) => {
-        $(
-            impl Mutation for v1::$name {
-                fn take_options(&mut self) -> Options {
-                    Options {
-                        reason: std::mem::take(&mut self.reason),
-                        ticket: std::mem::take(&mut self.ticket),
-                        dry_run: std::mem::take(&mut self.dry_run),
-                        confirm: std::mem::take(&mut self.confirm),
-                        if_match: std::mem::take(&mut self.if_match),
-                        idempotency_key: std::mem::take(&mut self.idempotency_key),
-                        if_revision: std::mem::take(&mut self.if_revision),
-                    }
-                }
-            }
-        )*
-    };
-}
-
-mutations! {
-    RegisterPeerRequest,
-    PatchPeerRequest,
-    DeregisterPeerRequest,
-    CordonPeerRequest,
-    UncordonPeerRequest,
-    DrainPeerRequest,
-    UndrainPeerRequest,
-    CancelOperationRequest,
-    ApplyClusterRequest,
-    PromoteClusterRequest,
-    DemoteClusterRequest,
-    PatchConfigRequest,
-    RollbackConfigRequest,
-    CompactHistoryRequest,
-    FinalizeUpgradeRequest,
-}
+use options::Mutation;
 
 /// What is so hard to take back that its target has to be named again.
-const SEVERE: &[&str] = &["clusters.promote", "clusters.demote"];
+const SEVERE: &[&str] = &[
+    "clusters.promote",
+    "clusters.demote",
+    "peers.drain_forced",
+    "peers.drain_many_forced",
+    "namespaces.delete_forced",
+];
 
 /// What a mutation is to be answered with, and where it left the mesh.
 struct Answered {
     record: Record,
     revision: Revision,
     replayed: bool,
+    /// With a dry run: who would have to agree before it takes effect.
+    approvers: Approvers,
+    /// With a dry run: what it looked at.
+    preview: Option<v1::Preview>,
+}
+
+/// The record that a mutation is answered with.
+enum Named {
+    /// The one that it speaks of.
+    Target(Kind, String),
+    /// The operation that it begins.
+    Begun,
+}
+
+impl Named {
+    fn of(command: &Command) -> Self {
+        match command.handler().target() {
+            Some((kind, id)) => Self::Target(kind, id),
+            None => Self::Begun,
+        }
+    }
+
+    /// Kind and id, as a unit that was applied has made them known.
+    fn at(&self, position: Position) -> (Kind, String) {
+        match self {
+            Self::Target(kind, id) => (*kind, id.clone()),
+            Self::Begun => (Kind::Operation, OperationId::at(position).to_string()),
+        }
+    }
 }
 
 impl Core {
@@ -124,11 +109,27 @@ impl Core {
                 request: options.request_hash(call, &body, &conditions),
             }
         });
-        let command = command(message)?;
-        let Some((kind, id)) = command.handler().target() else {
-            return Err(Error::internal("a mutation without a target"));
+        let command = command(message).inspect_err(|error| {
+            // A rule that is looked at before apply, which therefore cannot tell the trail of it.
+            if error.code() == Code::Rule && !options.dry_run {
+                self.note_refusal(call, &call.method.action, String::new(), error);
+            }
+        })?;
+        let named = Named::of(&command);
+        let confirms = match &named {
+            Named::Target(_, id) => id.clone(),
+            Named::Begun => {
+                options.check_no_etag(&conditions)?;
+                let subject = command.handler().subject();
+                subject
+                    .split_once('/')
+                    .map(|(_, rest)| rest.to_owned())
+                    .unwrap_or_default()
+            }
         };
-        options.check_confirmation(&id, SEVERE.contains(&command.handler().action()))?;
+        let severe = SEVERE.contains(&command.handler().action());
+        options.check_confirmation(&confirms, severe)?;
+        let confirms = if severe { confirms } else { String::new() };
         let origin = Origin {
             actor: call.principal.subject.clone(),
             reason: options.reason,
@@ -145,8 +146,8 @@ impl Core {
             command,
         };
         let answered = match options.dry_run {
-            true => self.preview(call, request, kind, &id).await,
-            false => self.commit(call, request, kind, &id).await,
+            true => self.preview(call, request, &named, &confirms).await,
+            false => self.commit(call, request, &named).await,
         };
         let answered = answered.map_err(|error| match error.code() {
             Code::AlreadyExists if creates && asked => error.if_match_required(),
@@ -159,6 +160,17 @@ impl Core {
         if options.dry_run {
             metadata.insert(DRY_RUN, HeaderValue::from_static("true"));
         }
+        let mut extensions = http::Extensions::new();
+        if let Some(preview) = answered.preview {
+            preview::put(&mut metadata, &preview);
+            extensions.insert(preview::Whole(preview));
+        }
+        if answered.approvers != Approvers::None {
+            metadata.insert(
+                headers::APPROVAL_NEEDED,
+                HeaderValue::from_static(answered.approvers.word()),
+            );
+        }
         if answered.replayed {
             self.metrics.replayed.inc();
             metadata.insert(REPLAYED, HeaderValue::from_static("true"));
@@ -166,12 +178,12 @@ impl Core {
         Ok(tonic::Response::from_parts(
             MetadataMap::from_headers(metadata),
             body,
-            http::Extensions::new(),
+            extensions,
         ))
     }
 
     /// Commits and rebuilds the answer.
-    async fn commit(&self, call: &Call, request: Request, kind: Kind, id: &str) -> Result<Answered, Error> {
+    async fn commit(&self, call: &Call, request: Request, named: &Named) -> Result<Answered, Error> {
         let committed = self.handle.propose(request, call.deadline).await?;
         let recorded = match committed.answer {
             Answer::Recorded(recorded) => recorded,
@@ -183,20 +195,24 @@ impl Core {
         let revision = recorded.unit.position.revision;
         match &recorded.unit.outcome {
             Outcome::Applied { .. } => {
-                let record = self.record_of(call, &recorded, kind, id).await?;
+                let (kind, id) = named.at(recorded.unit.position);
+                let record = self.record_of(call, &recorded, kind, &id).await?;
                 Ok(Answered {
                     record,
                     revision,
                     replayed: false,
+                    approvers: Approvers::None,
+                    preview: None,
                 })
             }
             Outcome::Rejected(rejection) => Err(rejection.clone().into()),
-            Outcome::Replayed { of } => self.replay(call, *of, kind, id).await,
+            Outcome::Staged { approval, .. } => Err(self.staged(call, &recorded, approval).await),
+            Outcome::Replayed { of } => self.replay(call, *of, named).await,
         }
     }
 
     /// The answer that the first attempt was given, from its own revision.
-    async fn replay(&self, call: &Call, of: Revision, kind: Kind, id: &str) -> Result<Answered, Error> {
+    async fn replay(&self, call: &Call, of: Revision, named: &Named) -> Result<Answered, Error> {
         let view = self.handle.view();
         let read = {
             let view = view.clone();
@@ -211,15 +227,30 @@ impl Core {
         };
         match &first.unit.outcome {
             Outcome::Applied { .. } => {
-                let record = self.record_of(call, &first, kind, id).await?;
+                let (kind, id) = named.at(first.unit.position);
+                let record = self.record_of(call, &first, kind, &id).await?;
                 Ok(Answered {
                     record,
                     revision: of,
                     replayed: true,
+                    approvers: Approvers::None,
+                    preview: None,
                 })
             }
             Outcome::Rejected(rejection) => Err(Error::from(rejection.clone()).replayed()),
+            Outcome::Staged { approval, .. } => Err(self.staged(call, &first, approval).await.replayed()),
             Outcome::Replayed { .. } => Err(Error::internal("a retry leads to another retry")),
+        }
+    }
+
+    /// The answer to a request that waits for a second person.
+    async fn staged(&self, call: &Call, recorded: &Recorded, id: &ApprovalId) -> Error {
+        match self.record_of(call, recorded, Kind::Approval, id.as_str()).await {
+            Ok(record) => v1::Approval::from_record(&record).map_or_else(
+                || Error::internal("a request for approval of another kind"),
+                Error::pending_approval,
+            ),
+            Err(error) => error,
         }
     }
 
@@ -240,7 +271,7 @@ impl Core {
     }
 
     /// What the request would come to at the mesh's position now.
-    async fn preview(&self, call: &Call, request: Request, kind: Kind, id: &str) -> Result<Answered, Error> {
+    async fn preview(&self, call: &Call, request: Request, named: &Named, confirms: &str) -> Result<Answered, Error> {
         let view = self.handle.read(Consistency::Linearizable, call.deadline).await?;
         let state = view.state();
         let stamp = Stamp {
@@ -248,22 +279,35 @@ impl Core {
             wall_ms: self.clock.wall_ms(),
         };
         let revision = state.mesh.position().revision;
-        let recorded = match statemachine::dry_run(state, &request.stamp(stamp)) {
+        let preview = statemachine::preview(state, &request.stamp(stamp));
+        let recorded = match &preview.answer {
             Answer::Recorded(recorded) => recorded,
-            Answer::Refused(rejection) => return Err(rejection.into()),
+            Answer::Refused(rejection) => return Err(rejection.clone().into()),
             Answer::AlreadyHere | Answer::ReplicationRefused(_) | Answer::Cluster(_) => {
                 return Err(Error::internal("a preview was answered as something else"));
             }
         };
+        let needs = if preview.approvers == Approvers::None {
+            ""
+        } else {
+            preview.approvers.word()
+        };
+        let shown = preview::of(&preview, &recorded.unit.outcome, revision, confirms, needs);
         if let Outcome::Rejected(rejection) = &recorded.unit.outcome {
-            return Err(rejection.clone().into());
+            let shown = preview::bounded(&shown);
+            return Err(Error::from(rejection.clone()).with(|problem| problem.preview = Some(shown)));
         }
-        let record = history::changed(&recorded, kind, id).or_else(|| state.mesh.record(kind, id));
-        let record = record.ok_or_else(|| Error::not_found(kind.word(), id))?;
+        let (kind, id) = named.at(recorded.unit.position);
+        let record = history::changed(recorded, kind, &id).or_else(|| state.mesh.record(kind, &id));
+        let record = record.ok_or_else(|| Error::not_found(kind.word(), &id))?;
+        // Nobody has to agree to what changes nothing.
+        let changes = !recorded.unit.changes().is_empty();
         Ok(Answered {
             record,
             revision,
             replayed: false,
+            approvers: if changes { preview.approvers } else { Approvers::None },
+            preview: Some(shown),
         })
     }
 
@@ -279,136 +323,5 @@ impl Core {
             metadata.insert(headers::LEADER, leader);
         }
         metadata
-    }
-}
-
-impl Options {
-    /// Adds what the headers say.
-    fn merge(self, headers: &HeaderMap) -> Result<Self, Error> {
-        let given = headers::etag(headers, header::IF_MATCH.as_str())?.unwrap_or_default();
-        let body = self.if_match.trim_matches('"');
-        if !given.is_empty() && !body.is_empty() && given != body {
-            return Err(Error::invalid(
-                "ifMatch",
-                "the header `If-Match` and the field `ifMatch` disagree",
-            ));
-        }
-        Ok(Self {
-            reason: headers::words(headers, REASON, "reason", &self.reason)?.into_owned(),
-            ticket: headers::words(headers, TICKET, "ticket", &self.ticket)?.into_owned(),
-            dry_run: headers::dry_run(headers, self.dry_run)?,
-            if_match: if given.is_empty() { body } else { given }.to_owned(),
-            idempotency_key: headers::agree(headers, IDEMPOTENCY_KEY, "idempotencyKey", &self.idempotency_key)?
-                .into_owned(),
-            confirm: self.confirm,
-            if_revision: self.if_revision,
-        })
-    }
-
-    fn conditions(&self, headers: &HeaderMap) -> Result<Conditions, Error> {
-        let if_absent = match headers::etag(headers, header::IF_NONE_MATCH.as_str())? {
-            None => false,
-            Some("*") => true,
-            Some(_) => {
-                return Err(Error::invalid(
-                    "if-none-match",
-                    "a mutation takes `If-None-Match: *` only",
-                ));
-            }
-        };
-        Ok(Conditions {
-            if_match: (!self.if_match.is_empty()).then(|| self.if_match.clone()),
-            if_absent,
-            if_revision: (self.if_revision != 0).then_some(Revision(self.if_revision)),
-        })
-    }
-
-    /// Hash over method, target, body and conditions: the same request over REST and gRPC has the same.
-    fn request_hash(&self, call: &Call, body: &[u8], conditions: &Conditions) -> statemachine::Hash {
-        let revision = self.if_revision.to_be_bytes();
-        let absent = [u8::from(conditions.if_absent)];
-        request_hash(&[
-            call.method.path.as_bytes(),
-            body,
-            self.if_match.as_bytes(),
-            &absent,
-            &revision,
-            self.reason.as_bytes(),
-            self.ticket.as_bytes(),
-        ])
-    }
-
-    /// A confirmation has to name the target, where one is given.
-    fn check_confirmation(&self, target: &str, severe: bool) -> Result<(), Error> {
-        if self.confirm == target || self.confirm.is_empty() && (!severe || self.dry_run) {
-            return Ok(());
-        }
-        if self.confirm.is_empty() {
-            let detail = format!("this is hard to take back: `confirm` has to name `{target}`");
-            let hint = format!(
-                "look at it with a dry run first, then send `\"confirm\": \"{target}\"` (`--confirm {target}`)"
-            );
-            return Err(Error::new(Code::ConfirmationRequired, detail).hint(hint));
-        }
-        Err(Error::invalid(
-            "confirm",
-            format!("the confirmation does not name the target `{target}`"),
-        ))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_come_from_body_and_headers() {
-        let mut message = v1::DrainPeerRequest {
-            id: "p".into(),
-            reason: "why".into(),
-            ..Default::default()
-        };
-        let options = message.take_options();
-        assert_eq!(
-            message,
-            v1::DrainPeerRequest {
-                id: "p".into(),
-                ..Default::default()
-            }
-        );
-        let headers: HeaderMap = [
-            (header::IF_MATCH, "\"e-1\"".parse().unwrap()),
-            (http::HeaderName::from_static(TICKET), "CHG-1".parse().unwrap()),
-            (http::HeaderName::from_static(DRY_RUN), "true".parse().unwrap()),
-        ]
-        .into_iter()
-        .collect();
-        let merged = options.clone().merge(&headers).unwrap();
-        assert_eq!(
-            (merged.reason.as_str(), merged.ticket.as_str(), merged.if_match.as_str()),
-            ("why", "CHG-1", "e-1")
-        );
-        assert!(merged.dry_run);
-        assert_eq!(merged.conditions(&headers).unwrap().if_match.as_deref(), Some("e-1"));
-        let other = Options {
-            if_match: "e-2".into(),
-            ..options
-        };
-        assert_eq!(other.merge(&headers).unwrap_err().problem().field, "ifMatch");
-    }
-
-    #[test]
-    fn a_confirmation_has_to_fit() {
-        let options = Options {
-            confirm: "p2".into(),
-            ..Options::default()
-        };
-        for severe in [false, true] {
-            options.check_confirmation("p2", severe).unwrap();
-            options.check_confirmation("p1", severe).unwrap_err();
-        }
-        Options::default().check_confirmation("p1", false).unwrap();
-        let missing = Options::default().check_confirmation("p1", true).unwrap_err();
-        assert_eq!(missing.code(), Code::ConfirmationRequired);
     }
 }

@@ -85,11 +85,19 @@ fn operation(method: &Method, schemas: &mut Schemas) -> Value {
     if method.mutation {
         parameters.push(reference("Mesh-Route"));
         parameters.extend(["Mesh-Reason", "Mesh-Ticket"].map(reference));
+    } else if method.leader {
+        parameters.push(reference("Mesh-Route"));
     } else {
         parameters.push(reference("Mesh-Consistency"));
     }
+    if method.form == Form::Events {
+        parameters.extend(["Last-Event-ID", "Mesh-Transport-Downgrade"].map(reference));
+    }
     if takes("dry_run") {
         parameters.extend(["Mesh-Dry-Run", "If-Match", "Idempotency-Key"].map(reference));
+    } else if method.mutation {
+        // What has no ETag has no fields for these either.
+        parameters.extend(["Mesh-Dry-Run", "Idempotency-Key"].map(reference));
     }
     let has_etag = method.output.get_field_by_name("etag").is_some();
     let mut operation = json!({
@@ -109,13 +117,24 @@ fn operation(method: &Method, schemas: &mut Schemas) -> Value {
             json!({ "required": required, "content": { "application/json": { "schema": schema } } });
     }
     if method.http.verb == HttpVerb::Get
-        && has_etag
+        && (has_etag || PAGES.contains(&method.name.as_str()))
         && let Some(parameters) = operation["parameters"].as_array_mut()
     {
         parameters.push(reference("If-None-Match"));
     }
     operation
 }
+
+/// Lists whose pages have an ETag, as they show nothing but the mesh at one revision.
+const PAGES: [&str; 7] = [
+    "ListPeers",
+    "ListOperations",
+    "ListClusters",
+    "ListConfigVersions",
+    "ListNamespaces",
+    "ListShards",
+    "ListShardHistory",
+];
 
 fn responses(method: &Method, has_etag: bool, schemas: &mut Schemas) -> Value {
     let header = |name: &str| {
@@ -128,16 +147,25 @@ fn responses(method: &Method, has_etag: bool, schemas: &mut Schemas) -> Value {
         .map(header)
         .into_iter()
         .collect();
-    if has_etag {
+    let is_page = PAGES.contains(&method.name.as_str());
+    if has_etag || is_page {
         headers.extend([header("ETag")]);
     }
     if method.mutation && method.input.get_field_by_name("dry_run").is_some() {
+        headers.extend(["Mesh-Dry-Run", "Mesh-Replayed", "Mesh-Approval-Needed"].map(header));
+    } else if method.mutation {
         headers.extend(["Mesh-Dry-Run", "Mesh-Replayed"].map(header));
     }
     let (description, content) = match method.form {
         Form::Message => (
             "The answer.",
-            json!({ "application/json": { "schema": schemas.reference(&method.output) } }),
+            json!({ "application/json": { "schema": answered(method, schemas) } }),
+        ),
+        Form::Events => (
+            "Server-sent events. Each has the name of what it is as `event`, the message as `data`, and where it can be \
+             gone on from, a token as `id`, which `Last-Event-ID` takes up again. A stream that the node ends has a \
+             last event named `error`, whose data is a problem document.",
+            json!({ "text/event-stream": { "schema": schemas.reference(&method.output) } }),
         ),
         Form::Download => (
             "The file, without a length: it is made while it is sent. A body that breaks off is not whole.",
@@ -154,8 +182,16 @@ fn responses(method: &Method, has_etag: bool, schemas: &mut Schemas) -> Value {
     });
     if method.http.verb == HttpVerb::Get && has_etag {
         responses["304"] = json!({ "description": "The record still has the ETag that `If-None-Match` names." });
+    } else if is_page {
+        responses["304"] = json!({ "description": "The page still has the ETag that `If-None-Match` names: nothing has changed since." });
     }
-    if method.mutation {
+    if may_wait(method) {
+        responses["202"] = json!({
+            "description": "Taken, and waiting for a second person: nothing has been changed yet.",
+            "content": { "application/json": { "schema": schemas.reference(&proto::descriptor::<proto::v1::Approval>()) } },
+        });
+    }
+    if method.mutation || method.leader {
         responses["307"] = json!({
             "description": "Another node leads. Send the request to `Location`, with its credential again, or ask with \
                             `Mesh-Route: forward`.",
@@ -164,6 +200,23 @@ fn responses(method: &Method, has_etag: bool, schemas: &mut Schemas) -> Value {
         });
     }
     responses
+}
+
+/// The message that a method answers with; with a dry run, it has one member more.
+fn answered(method: &Method, schemas: &mut Schemas) -> Value {
+    let message = schemas.reference(&method.output);
+    if method.input.get_field_by_name("dry_run").is_none() {
+        return message;
+    }
+    let mut preview = schemas.reference(&proto::descriptor::<proto::v1::Preview>());
+    preview["description"] = "With a dry run only: every check, and what would change.".into();
+    json!({ "allOf": [message, { "type": "object", "properties": { "preview": preview } }] })
+}
+
+/// Whether there is a setting that says who has to agree to it.
+fn may_wait(method: &Method) -> bool {
+    let rule = statemachine::record::definition(&format!("approvals.{}", method.action));
+    rule.is_some_and(|rule| !rule.unit.choices().is_empty())
 }
 
 fn add_pages(paths: &mut Map<String, Value>) {
@@ -227,13 +280,23 @@ fn request_headers() -> Value {
         ),
         header(
             "Mesh-Route",
-            "What a follower does with a mutation.",
+            "What a follower does with a request that only the leader answers.",
             json!({ "type": "string", "enum": ["redirect", "forward"], "default": "redirect" }),
+        ),
+        header(
+            "Last-Event-ID",
+            "The id of the last event that was taken: goes on after it, and goes before the parameter `token`.",
+            text(),
+        ),
+        header(
+            "Mesh-Transport-Downgrade",
+            "Why the client speaks no newer protocol, in one word: `timeout`, `refused`. The first message repeats it.",
+            text(),
         ),
         header("If-Match", "Only where the record's ETag is this one.", text()),
         header(
             "If-None-Match",
-            "Answers 304 where the record's ETag is this one.",
+            "Answers 304 where the ETag of the record or of the page is this one.",
             text(),
         ),
         header(
@@ -258,6 +321,9 @@ fn response_headers() -> Value {
         "Mesh-Leader": header("The leader's API endpoint, as the node knows it.", json!({ "type": "string" })),
         "Mesh-Request-Id": header("As in logs and the audit trail.", json!({ "type": "string" })),
         "Mesh-Dry-Run": header("`true` where nothing was changed.", json!({ "type": "boolean" })),
+        "Mesh-Approval-Needed": header("With a dry run: who would have to agree before it takes effect.", json!({
+            "type": "string", "enum": ["operator", "admin", "two_admins"],
+        })),
         "Mesh-Replayed": header("`true` where an earlier answer is repeated.", json!({ "type": "boolean" })),
     })
 }
@@ -290,6 +356,8 @@ fn problem() -> Value {
             "field": text("With `invalid_argument`: the field."),
             "revision": integer("With `compacted`: the oldest revision that can be had; with `diverged`: where the timeline was cut."),
             "retryAfterMs": integer("When to try again."),
+            "token": text("With a watch that was ended: where to go on."),
+            "preview": { "$ref": "#/components/schemas/Preview", "description": "With a dry run that was refused: the checks." },
         },
     })
 }

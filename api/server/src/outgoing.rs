@@ -23,7 +23,8 @@ use crate::{
 /// What a request holds until its answer has left.
 pub(crate) struct Held {
     pub(crate) busy: Busy,
-    pub(crate) _counted: Counted,
+    /// None for a watch, which is counted as such.
+    pub(crate) _counted: Option<Counted>,
     /// None where the request was refused without one.
     pub(crate) _place: Option<Place>,
 }
@@ -56,6 +57,12 @@ impl Outgoing {
             request_id,
             over: false,
         }
+    }
+}
+
+impl Piece {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.data.is_empty()
     }
 }
 
@@ -138,7 +145,7 @@ mod tests {
     fn outgoing(body: Body, gauge: &Gauge, activity: &Arc<Activity>, panics: &Counter) -> Outgoing {
         let held = Held {
             busy: activity.begin(),
-            _counted: Counted::new(gauge),
+            _counted: Some(Counted::new(gauge)),
             _place: Places::new(&Limits::default()).anonymous().ok(),
         };
         Outgoing::new(body, held, Panics::new(panics.clone()), "r1".to_owned())

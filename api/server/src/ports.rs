@@ -1,17 +1,53 @@
 //! What the server needs of the rest of the node, apart from consensus.
 
 use std::{
+    io,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use statemachine::Refusal;
+use api_quic::quinn;
+use futures::future::BoxFuture;
+use raft::env::ConnInfo;
+use statemachine::{
+    PeerId, Refusal,
+    presence::{Heard, Known, MassSilence, Report},
+};
+
+/// Accepts QUIC connections, for HTTP/3. A node in a simulation has none.
+pub trait QuicListen: Send + 'static {
+    /// The next connection whose handshake is complete and whose protocol is HTTP/3. An error is about one connection
+    /// or a passing lack of resources. Dropping the future loses no connection that was not yet returned.
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(quinn::Connection, ConnInfo)>>;
+}
 
 /// Takes note of requests by known callers that were refused before they became commands. The node's loops commit
 /// them to the audit trail in batches.
 pub trait Refusals: Send + Sync + 'static {
     /// Takes one refusal. Must not block; may count instead of keep when there are too many.
     fn note(&self, refusal: Refusal);
+}
+
+/// What this node hears of peers while it leads.
+pub trait Presence: Send + Sync + 'static {
+    /// Takes a heartbeat that came in at `received_ms` of mesh time. Leadership was confirmed since, and `known` is how the
+    /// state then had the peer. None while this node does not listen: it does not lead, or has only begun to.
+    fn beat(&self, peer: &PeerId, known: Known, received_ms: u64, report: Report) -> Option<Beat>;
+
+    /// What was heard of each of these peers, in their order.
+    fn heard(&self, peers: &[PeerId]) -> Vec<Option<Heard>>;
+
+    /// Why none of the peers that stay is declared dead at the moment, if anything keeps this node from it.
+    fn mass_silence(&self) -> Option<MassSilence>;
+}
+
+/// What a heartbeat is answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beat {
+    /// For how long the peer may serve, in ms from when it sent the heartbeat; 0: it may not.
+    pub lease_ms: u64,
+    /// When it is to send the next, in ms.
+    pub next_ms: u64,
 }
 
 /// Facts about this node that consensus does not know.

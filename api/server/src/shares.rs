@@ -52,6 +52,31 @@ impl<K: Eq + Hash + Clone> Shares<K> {
     }
 }
 
+impl Shares<String> {
+    /// One more for a principal.
+    ///
+    /// # Errors
+    /// `rate_limited` where it holds all that it may.
+    pub(crate) fn take_of(
+        self: &Arc<Self>,
+        principal: &str,
+        what: &str,
+        retry_after_ms: u32,
+    ) -> Result<Share<String>, Error> {
+        self.take(principal.to_owned()).ok_or_else(|| {
+            Error::new(
+                Code::RateLimited,
+                format!("`{principal}` has its whole share of {what} at this node under way"),
+            )
+            .with(|problem| {
+                (problem.measured, problem.limit) = (self.most.to_string(), self.most.to_string());
+                problem.retry_after_ms = retry_after_ms;
+            })
+            .hint("wait for some of them to end, or spread them over nodes; others are served meanwhile")
+        })
+    }
+}
+
 impl<K: Eq + Hash> Drop for Share<K> {
     fn drop(&mut self) {
         let mut all = self.of.held.lock();
@@ -77,6 +102,7 @@ pub(crate) fn party(address: SocketAddr) -> IpAddr {
 pub(crate) struct Places {
     requests: Pool,
     long_polls: Pool,
+    watches: Pool,
     anonymous: Arc<Semaphore>,
 }
 
@@ -102,17 +128,7 @@ impl Pool {
 
     /// A place within the principal's share and the whole.
     fn take(&self, principal: &str, what: &str, retry_after_ms: u32) -> Result<Place, Error> {
-        let share = self.shares.take(principal.to_owned()).ok_or_else(|| {
-            Error::new(
-                Code::RateLimited,
-                format!("`{principal}` has its whole share of {what} at this node under way"),
-            )
-            .with(|problem| {
-                (problem.measured, problem.limit) = (self.shares.most.to_string(), self.shares.most.to_string());
-                problem.retry_after_ms = retry_after_ms;
-            })
-            .hint("wait for some of them to end, or spread them over nodes; others are served meanwhile")
-        })?;
+        let share = self.shares.take_of(principal, what, retry_after_ms)?;
         let permit = Arc::clone(&self.all)
             .try_acquire_owned()
             .map_err(|_| full(&format!("too many {what} are under way at this node"), retry_after_ms))?;
@@ -135,6 +151,7 @@ impl Places {
         Self {
             requests: Pool::new(limits.requests_in_flight_max, percent),
             long_polls: Pool::new(limits.long_polls_max, percent),
+            watches: Pool::new(limits.watches_max, percent),
             anonymous: Arc::new(Semaphore::new(limits.requests_in_flight_anonymous_max)),
         }
     }
@@ -153,6 +170,14 @@ impl Places {
     /// As [`Places::request`].
     pub(crate) fn long_poll(&self, principal: &str) -> Result<Place, Error> {
         self.long_polls.take(principal, "long polls", 1_000)
+    }
+
+    /// A place for a watch.
+    ///
+    /// # Errors
+    /// As [`Places::request`].
+    pub(crate) fn watch(&self, principal: &str) -> Result<Place, Error> {
+        self.watches.take(principal, "watches", 1_000)
     }
 
     /// A place for what is done for nobody in particular: health checks, and reading refused bodies away.

@@ -6,11 +6,11 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::FutureExt as _;
 use http::{HeaderValue, Request, Response, header, request::Parts as Head};
-use hyper::body::Incoming;
 use proto::{
     codes::Code,
-    methods::{self, Method},
+    methods::{self, Form, Method},
 };
+use raft::env::Standing;
 use tokio::time::Instant;
 use tonic::body::Body;
 use tracing::Instrument as _;
@@ -19,26 +19,26 @@ use crate::{
     Error,
     access::{Api, Exchange},
     auth::Principal,
-    body::{self, Bounded, RequestBody},
+    body::{self, Arriving, Bounded, RequestBody},
     connection::Connection,
     context::Call,
     core::Core,
+    deadlines, framing,
     grpc::{self, Services, Target},
     headers::{self, REQUEST_ID},
-    metrics::Counted,
+    metrics::{Counted, DowngradeLabels},
     outgoing::{self, Held, Outgoing},
     rest,
     route::{Routed, Router},
     shares::Place,
     system::{self, Page},
-    transport,
+    trace, transport,
+    watch::{self, Wire},
     way::Way,
 };
 
 /// How long after its deadline a request is broken off, where a service has not noticed by itself.
 const GRACE: Duration = Duration::from_millis(100);
-/// The longest that a stream goes on. Who does not take what it brings is cut off much sooner.
-const STREAM_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How long a health check by nobody in particular may take: it must not hold a place that others need.
 const ANONYMOUS_WITHIN: Duration = Duration::from_secs(2);
 /// The most bytes that such a check may send.
@@ -50,10 +50,12 @@ pub(crate) struct Stack {
     services: Services,
     router: Router,
     openapi: Bytes,
+    /// What tells clients over TCP that HTTP/3 is to be had.
+    http3: Option<HeaderValue>,
 }
 
 /// What a request is for.
-enum What {
+pub(crate) enum What {
     /// An RPC over gRPC.
     Grpc(&'static Method, Target),
     /// Health or reflection.
@@ -69,6 +71,8 @@ pub(crate) struct Caller {
     pub(crate) principal: Arc<Principal>,
     /// Whether a member node carried the request here.
     pub(crate) hop: bool,
+    /// Whether the certificate counts that the connection began with, where it began with one.
+    pub(crate) standing: Option<Standing>,
 }
 
 impl Stack {
@@ -77,12 +81,13 @@ impl Stack {
             services: Services::new(Arc::clone(&core))?,
             router: Router::new(),
             openapi: Bytes::from(crate::openapi::document().to_string()),
+            http3: core.config.http3_port.and_then(alt_svc),
             core,
         })
     }
 
     /// Answers one request. Never fails: every refusal is an answer.
-    pub(crate) async fn serve(&self, connection: &Connection, request: Request<Incoming>) -> Response<Outgoing> {
+    pub(crate) async fn serve(&self, connection: &Connection, request: Request<Arriving>) -> Response<Outgoing> {
         let conn = &connection.info;
         let (busy, counted) = (connection.begin(), Counted::new(&self.core.metrics.in_flight));
         let (head, body) = request.into_parts();
@@ -96,7 +101,14 @@ impl Stack {
             other: "none",
             principal: None,
             forwarded: false,
+            span: tracing::Span::none(),
         };
+        if exchange.transport != transport::H3
+            && let Some(reason) = headers::downgrade_label(&head.headers)
+        {
+            let labels = DowngradeLabels { reason };
+            self.core.metrics.downgrades.get_or_create(&labels).inc();
+        }
         let path = head.uri.path_and_query().cloned();
         // Who waits to be told that the body is wanted need not send it.
         let waits = head.headers.contains_key(header::EXPECT);
@@ -104,10 +116,13 @@ impl Stack {
         let bodiless = head.method == http::Method::HEAD;
         let mut place = None;
         let request_id = exchange.request_id.clone();
-        let answer = AssertUnwindSafe(self.answer(&mut exchange, connection, head, &mut unread, &mut place));
         // Whatever is logged on the way says which request it was, at any level.
         let span = tracing::error_span!("request", request_id = %request_id);
-        let answer = answer.catch_unwind().instrument(span).await;
+        let transport = exchange.transport;
+        let traced = span.in_scope(|| trace::request(&head.headers, &request_id, exchange.api.as_str(), transport));
+        exchange.span = traced.clone();
+        let answer = AssertUnwindSafe(self.answer(&mut exchange, connection, head, &mut unread, &mut place));
+        let answer = answer.catch_unwind().instrument(traced).instrument(span).await;
         let answer = answer.unwrap_or_else(|panic| Err(self.core.metrics.panics.caught(&exchange.request_id, &*panic)));
         let mut response = match answer {
             Ok(response) => response,
@@ -125,10 +140,13 @@ impl Stack {
         if let Ok(id) = HeaderValue::from_str(&exchange.request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
+        if let Some(http3) = self.http3.as_ref().filter(|_| exchange.transport != transport::H3) {
+            response.headers_mut().insert(header::ALT_SVC, http3.clone());
+        }
         exchange.finish(&response, &self.core.metrics);
         let held = Held {
             busy,
-            _counted: counted,
+            _counted: (!exchange.watches(&response)).then_some(counted),
             _place: place,
         };
         let panics = self.core.metrics.panics.clone();
@@ -136,7 +154,7 @@ impl Stack {
     }
 
     /// Reads the body of a refused request away, where there is a place for it.
-    async fn read_away(&self, body: Incoming, place: &mut Option<Place>) {
+    async fn read_away(&self, body: Arriving, place: &mut Option<Place>) {
         if place.is_none() {
             *place = self.core.places.anonymous().ok();
         }
@@ -157,9 +175,13 @@ impl Stack {
         exchange: &mut Exchange,
         connection: &Connection,
         mut head: Head,
-        unread: &mut Option<Incoming>,
+        unread: &mut Option<Arriving>,
         place: &mut Option<Place>,
     ) -> Result<Response<Body>, Error> {
+        let limit = self.core.config.limits.header_bytes_max as usize;
+        if exchange.transport == transport::H3 && headers::block_bytes(&head.headers) > limit {
+            return Err(headers::too_large(limit));
+        }
         let what = self.what(exchange, &head)?;
         let length = head
             .headers
@@ -178,10 +200,10 @@ impl Stack {
             }
             what => what,
         };
-        let caller = self.caller(exchange, &connection.info, &mut head)?;
+        let caller = self.caller(exchange, &connection.info, &mut head).await?;
         exchange.principal = Some(Arc::clone(&caller.principal));
         connection.authenticated();
-        *place = Some(self.core.places.request(&caller.principal.subject)?);
+        *place = Some(self.admit(exchange, &caller, &what)?);
         match what {
             What::System(page) => {
                 self.need(methods::Scope::Observe, &caller.principal)?;
@@ -189,7 +211,10 @@ impl Stack {
             }
             What::GrpcOther(target) => {
                 self.need(methods::Scope::Read, &caller.principal)?;
-                let (deadline, limit) = (self.deadline(&head, None)?, self.core.config.limits.body_bytes_max);
+                let (deadline, limit) = (
+                    deadlines::of_request(&self.core.config.deadlines, &head, None)?,
+                    self.core.config.limits.body_bytes_max,
+                );
                 self.stream(target, head, unread, deadline, limit).await
             }
             What::Grpc(method, target) => {
@@ -197,14 +222,18 @@ impl Stack {
                     let target = self.named_target(method, None, unread).await;
                     return Err(self.note(exchange, method, target, error));
                 }
-                self.grpc(exchange, caller, method, target, head, unread).await
+                let answer = self.grpc(exchange, caller, method, target, head, unread).await;
+                give_up_place(method, &answer, place);
+                answer
             }
             What::Rest(method, variables) => {
                 if let Err(error) = self.may(method, &caller, &head) {
                     let target = self.named_target(method, Some(&variables), unread).await;
                     return Err(self.note(exchange, method, target, error));
                 }
-                self.rest(exchange, caller, method, variables, head, unread).await
+                let answer = self.rest(exchange, caller, method, variables, head, unread).await;
+                give_up_place(method, &answer, place);
+                answer
             }
         }
     }
@@ -250,7 +279,7 @@ impl Stack {
     }
 
     /// Pages and checks that anybody may see.
-    async fn anonymous(&self, what: What, head: Head, unread: &mut Option<Incoming>) -> Result<Response<Body>, Error> {
+    async fn anonymous(&self, what: What, head: Head, unread: &mut Option<Arriving>) -> Result<Response<Body>, Error> {
         match what {
             What::System(page) => system::answer(page, &self.core, &self.openapi),
             What::GrpcOther(target) => {
@@ -266,14 +295,16 @@ impl Stack {
         &self,
         target: Target,
         head: Head,
-        unread: &mut Option<Incoming>,
+        unread: &mut Option<Arriving>,
         deadline: Instant,
         limit: usize,
     ) -> Result<Response<Body>, Error> {
         let body = take(unread, limit);
         let stop = self.core.stop.clone();
         let response = self.services.call(target, Request::from_parts(head, body));
-        let response = tokio::time::timeout_at(deadline, response).await.map_err(|_| late())?;
+        let response = tokio::time::timeout_at(deadline, response)
+            .await
+            .map_err(|_| deadlines::late())?;
         Ok(response.map(|body| Body::new(Bounded::new(body, deadline, stop))))
     }
 
@@ -284,9 +315,10 @@ impl Stack {
         method: &'static Method,
         target: Target,
         mut head: Head,
-        unread: &mut Option<Incoming>,
+        unread: &mut Option<Arriving>,
     ) -> Result<Response<Body>, Error> {
-        let deadline = self.deadline(&head, Some(method))?;
+        let deadline = deadlines::of_request(&self.core.config.deadlines, &head, Some(method))?;
+        check_consistency(method, &head)?;
         let mut body = take(unread, self.core.config.limits.body_bytes_max);
         match self.way(method, &caller, &head)? {
             Way::Here => {}
@@ -302,8 +334,13 @@ impl Stack {
                 body = RequestBody::memory(all);
             }
         }
-        head.extensions.insert(self.call(exchange, caller, method, deadline));
-        let ends = self.stream_ends(&head, method)?;
+        let call = self.call(exchange, caller, method, deadline);
+        let ends = deadlines::of_stream(&head, method)?;
+        if let Some(ends) = ends.filter(|_| method.form == Form::Events) {
+            let message = framing::unframe(self.collect(body, deadline).await?).ok_or_else(grpc::no_message)?;
+            return self.watch(exchange, call, &head, &message, Wire::Grpc, ends).await;
+        }
+        head.extensions.insert(call);
         let response = self.within(deadline, target, Request::from_parts(head, body)).await?;
         let response = grpc::normalise(response, &exchange.request_id);
         Ok(match ends {
@@ -319,10 +356,14 @@ impl Stack {
         method: &'static Method,
         variables: Vec<(&'static str, String)>,
         head: Head,
-        unread: &mut Option<Incoming>,
+        unread: &mut Option<Arriving>,
     ) -> Result<Response<Body>, Error> {
-        let deadline = self.deadline(&head, Some(method))?;
+        let deadline = deadlines::of_request(&self.core.config.deadlines, &head, Some(method))?;
+        check_consistency(method, &head)?;
         rest::check_content_type(method, &head)?;
+        if method.form == Form::Events {
+            rest::check_accepts_events(&head)?;
+        }
         let body = take(unread, self.core.config.limits.body_bytes_max);
         let body = self.collect(body, deadline).await?;
         match self.way(method, &caller, &head)? {
@@ -336,11 +377,13 @@ impl Stack {
         }
         let message = rest::request_message(method, &variables, head.uri.query(), &body)?;
         let asked = rest::Asked::of(&head);
-        let ends = self.stream_ends(&head, method)?;
+        let call = self.call(exchange, caller, method, deadline);
+        let ends = deadlines::of_stream(&head, method)?;
+        if let Some(ends) = ends.filter(|_| method.form == Form::Events) {
+            return self.watch(exchange, call, &head, &message, Wire::Sse, ends).await;
+        }
         let mut request = rest::grpc_request(method, head, &message)?;
-        request
-            .extensions_mut()
-            .insert(self.call(exchange, caller, method, deadline));
+        request.extensions_mut().insert(call);
         let target = Target::of(&method.path).ok_or_else(grpc::unimplemented)?;
         let response = self.within(deadline, target, request).await?;
         let response = grpc::normalise(response, &exchange.request_id);
@@ -350,10 +393,35 @@ impl Stack {
         }
     }
 
+    async fn watch(
+        &self,
+        exchange: &Exchange,
+        call: Arc<Call>,
+        head: &Head,
+        message: &[u8],
+        wire: Wire,
+        ends: Instant,
+    ) -> Result<Response<Body>, Error> {
+        let deadline = call.deadline;
+        let opening = watch::Opening {
+            method: call.method,
+            call,
+            address: exchange.address,
+            headers: &head.headers,
+            message,
+            wire,
+            ends,
+        };
+        tokio::time::timeout_at(deadline, watch::open(&self.core, opening))
+            .await
+            .map_err(|_| deadlines::late())?
+    }
+
     fn call(&self, exchange: &Exchange, caller: Caller, method: &'static Method, deadline: Instant) -> Arc<Call> {
         Arc::new(Call {
             request_id: exchange.request_id.clone(),
             principal: caller.principal,
+            standing: caller.standing,
             transport: exchange.transport,
             deadline,
             received_wall_ms: self.core.clock.wall_ms(),
@@ -370,38 +438,31 @@ impl Stack {
         let answer = self.services.call(target, request);
         tokio::time::timeout_at(deadline + GRACE, answer)
             .await
-            .map_err(|_| late())
-    }
-
-    /// When a stream is over at the latest, by the caller's own word or ours; none for an answer that is no stream.
-    fn stream_ends(&self, head: &Head, method: &Method) -> Result<Option<Instant>, Error> {
-        if !method.form.is_stream() {
-            return Ok(None);
-        }
-        let within = headers::timeout(&head.headers)?.unwrap_or(STREAM_MAX).min(STREAM_MAX);
-        Ok(Some(Instant::now() + within))
-    }
-
-    /// When the caller stops waiting: by its own word, or ours.
-    fn deadline(&self, head: &Head, method: Option<&Method>) -> Result<Instant, Error> {
-        let deadlines = &self.core.config.deadlines;
-        let most = Duration::from_millis(deadlines.request_max_ms);
-        let asked = headers::timeout(&head.headers)?;
-        let usual = match method {
-            Some(method) if method.name != "GetOperation" => Duration::from_millis(deadlines.request_default_ms),
-            // Long polls and streams state their own end.
-            _ => most,
-        };
-        let within = asked.unwrap_or(usual).min(most);
-        if within.is_zero() {
-            Err(late())
-        } else {
-            Ok(Instant::now() + within)
-        }
+            .map_err(|_| deadlines::late())
     }
 }
 
-fn take(unread: &mut Option<Incoming>, limit: usize) -> RequestBody {
+/// Refuses a word that means nothing, also where whatever it meant would make no difference.
+fn check_consistency(method: &Method, head: &Head) -> Result<(), Error> {
+    if method.mutation {
+        return Ok(());
+    }
+    headers::consistency(&head.headers).map(|_| ())
+}
+
+/// A watch that has begun has a place of its own, and takes none of those of requests for as long as it lasts.
+fn give_up_place(method: &Method, answer: &Result<Response<Body>, Error>, place: &mut Option<Place>) {
+    if method.form == Form::Events && answer.is_ok() {
+        *place = None;
+    }
+}
+
+/// `Alt-Svc` (RFC 7838): the same authority over QUIC on this port, for a day.
+fn alt_svc(port: u16) -> Option<HeaderValue> {
+    HeaderValue::from_str(&format!("h3=\":{port}\"; ma=86400")).ok()
+}
+
+fn take(unread: &mut Option<Arriving>, limit: usize) -> RequestBody {
     match unread.take() {
         Some(body) => RequestBody::network(body, limit),
         None => RequestBody::memory(Bytes::new()),
@@ -411,9 +472,4 @@ fn take(unread: &mut Option<Incoming>, limit: usize) -> RequestBody {
 /// Whether a health request is a stream, which anonymous callers do not get.
 fn is_watch(head: &Head) -> bool {
     head.uri.path().ends_with("/Watch")
-}
-
-pub(crate) fn late() -> Error {
-    Error::new(Code::DeadlineExceeded, "the request was not answered by its deadline")
-        .hint("a mutation may have taken effect all the same: a retry with the same Idempotency-Key is safe")
 }

@@ -4,17 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Response, request::Parts as Head};
-use proto::methods::Method;
+use proto::methods::{HttpVerb, Method};
 use tokio::time::Instant;
 use tonic::body::Body;
 
 use crate::{
     Error,
     access::Exchange,
-    auth::forwarded,
+    auth::{Proof, forwarded},
     body::{self, RequestBody},
+    deadlines::late,
     headers,
-    stack::{Caller, Stack, late},
+    stack::{Caller, Stack},
 };
 
 /// How long a follower waits for the leader's view of the cluster before it shows its own.
@@ -45,7 +46,12 @@ impl Stack {
         if caller.hop || self.core.leads() {
             return Ok(Way::Here);
         }
-        if method.mutation && forward {
+        // What the leader alone can tell is fetched from it. What is said to it goes there by itself, unless asked.
+        if method.leader && (forward || method.http.verb == HttpVerb::Get) {
+            return Ok(Way::Leader);
+        }
+        // A browser's cookie is for this node's address, and its page follows no redirect to another.
+        if method.mutation && (forward || caller.principal.proof == Proof::Session) {
             return Ok(Way::Leader);
         }
         // The leader alone knows how far the others are behind.

@@ -23,9 +23,12 @@ pub struct PutResponse {
 /// Gets keys; linearizable unless it says otherwise, which this never does.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct RangeRequest {
-    /// The key.
+    /// The key, or the first of several.
     #[prost(bytes = "bytes", tag = "1")]
     pub key: bytes::Bytes,
+    /// The first that is not asked for any more; empty for one key.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub range_end: bytes::Bytes,
 }
 
 /// The keys that were asked for.
@@ -77,4 +80,34 @@ pub struct StatusResponse {
     /// The member that leads; 0 where none does.
     #[prost(uint64, tag = "4")]
     pub leader: u64,
+}
+
+/// Begins a watch. The other members of its set are left out.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct WatchRequest {
+    /// What to watch.
+    #[prost(message, optional, tag = "1")]
+    pub create_request: Option<WatchCreateRequest>,
+}
+
+/// What to watch.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct WatchCreateRequest {
+    /// The key.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub key: bytes::Bytes,
+    /// Whether to be told now and then that nothing happened.
+    #[prost(bool, tag = "4")]
+    pub progress_notify: bool,
+}
+
+/// One message of a watch.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct WatchResponse {
+    /// Whether it says that the watch has begun.
+    #[prost(bool, tag = "3")]
+    pub created: bool,
+    /// What happened; not looked into.
+    #[prost(bytes = "bytes", repeated, tag = "11")]
+    pub events: Vec<bytes::Bytes>,
 }

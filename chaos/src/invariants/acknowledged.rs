@@ -40,7 +40,7 @@ fn kept(operation: &Operation, node: &Node) -> Option<bool> {
         Outcome::Applied(revision, _) => Some(matches!(outcome(*revision), Some(Was::Applied { .. }))),
         Outcome::Rejected(Some(revision), code) => Some(match outcome(*revision) {
             Some(Was::Rejected(rejection)) => rejection.code() == code,
-            Some(Was::Applied { .. } | Was::Replayed { .. }) | None => false,
+            Some(Was::Applied { .. } | Was::Staged { .. } | Was::Replayed { .. }) | None => false,
         }),
         Outcome::Replayed { at, of } => Some(
             outcome(*at) == Some(Was::Replayed { of: *of })

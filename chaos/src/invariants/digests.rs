@@ -2,15 +2,16 @@
 //! after every revision before.
 
 use super::Findings;
-use crate::{evidence::Evidence, schedule::NODES};
+use crate::evidence::Evidence;
 
 pub(super) fn check(evidence: &Evidence) -> Findings {
     let mut findings = Findings::default();
     for missing in &evidence.missing {
         findings.check(false, || missing.clone());
     }
-    findings.check(evidence.nodes.len() as u64 == NODES, || {
-        format!("{} of {NODES} nodes are there", evidence.nodes.len())
+    let members = evidence.voters.len();
+    findings.check(evidence.nodes.len() == members && members > 1, || {
+        format!("{} of {members} nodes are there", evidence.nodes.len())
     });
     for pair in evidence.nodes.windows(2) {
         let [a, b] = pair else { continue };

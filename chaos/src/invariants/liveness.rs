@@ -1,4 +1,4 @@
-//! Once everything is mended the cluster works again: no node stopped by itself, and every client's last write was
+//! Once everything is mended the cluster works again: no node stopped by itself but who was removed, and every client's last write was
 //! acknowledged.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,8 @@ use crate::{evidence::Evidence, history::Call};
 pub(super) fn check(evidence: &Evidence) -> Findings {
     let mut findings = Findings::default();
     for stopped in &evidence.record.stopped {
-        findings.check(false, || stopped.clone());
+        let had_to = evidence.removed.iter().any(|(gone, _)| stopped.is_removal_of(*gone));
+        findings.check(had_to, || stopped.line());
     }
     let mut last = BTreeMap::new();
     for operation in &evidence.record.operations {

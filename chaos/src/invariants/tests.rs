@@ -1,18 +1,19 @@
 //! Each invariant holds of a good story, and finds what is wrong with one that was tampered with.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use statemachine::{
     Answer, ClusterId, Command, Conditions, Entry, Hash, Idempotency, InitMesh, MeshId, NodeId, Origin, PatchPeer,
-    PeerId, Proposal, Recorded, RegisterPeer, Revision, Stamp, State, TimelineId, apply,
+    PeerId, Position, Proposal, Recorded, RegisterPeer, Revision, Stamp, State, TimelineId, apply,
     record::{Attributes, Overrides, PeerSpec},
 };
 
 use super::{ALL, Findings};
 use crate::{
     evidence::{Evidence, Node},
-    history::{Call, Operation, Outcome, Published},
+    history::{Call, Led, Operation, Outcome, Published, Stopped},
     port::PeerSeen,
+    restored::{Held, Restored},
     workload::VALUE,
 };
 
@@ -59,8 +60,8 @@ impl Story {
             call,
             invoked: at,
             completed: Some(at + 1),
-            began: std::time::Duration::from_millis(at),
-            ended: std::time::Duration::from_millis(at + 1),
+            began: Duration::from_millis(at),
+            ended: Duration::from_millis(at + 1),
             node: Some(NodeId(1)),
             attempts: 1,
             outcome,
@@ -103,14 +104,59 @@ impl Story {
             chain: self.state.mesh.chain(),
             cluster: self.state.cluster.audit_head(),
             units: self.units.clone(),
+            floor: Revision(3),
+            first_row: Some(Revision(3)),
+            shows_below_floor: false,
+            voters: (1..=3).map(NodeId).collect(),
+            removed: vec![NodeId(4)],
+        };
+        let last = self.units.last().unwrap();
+        let (position, chain, digest) = (last.unit.position, last.chain, last.digest);
+        let after = Position {
+            revision: position.revision.next(),
+            timeline: TimelineId(9),
+        };
+        let held = Held {
+            position,
+            chain,
+            digest,
+            floor: Revision(3),
+            revisions: position.revision.0 - 2,
+            from: position,
+            to: after,
         };
         let mut evidence = Evidence {
             nodes: (1..=3).map(node).collect(),
+            voters: (1..=3).map(NodeId).collect(),
+            removed: vec![(NodeId(4), Duration::from_secs(5))],
+            backups: vec![Restored {
+                node: NodeId(2),
+                seen: (position.revision, chain),
+                outcome: Ok(held),
+            }],
             ..Evidence::default()
         };
         evidence.record.operations = self.operations;
         evidence.record.leaders.insert(1, vec![NodeId(1)]);
+        evidence.record.led.push(led(1, 4));
+        evidence.record.stopped.push(stopped(4, true));
         evidence
+    }
+}
+
+fn led(seconds: u64, node: u64) -> Led {
+    Led {
+        at: Duration::from_secs(seconds),
+        term: seconds,
+        node: NodeId(node),
+    }
+}
+
+fn stopped(node: u64, removed: bool) -> Stopped {
+    Stopped {
+        node: NodeId(node),
+        why: "for a reason".to_owned(),
+        removed,
     }
 }
 
@@ -262,7 +308,10 @@ fn writes_in_the_wrong_order_are_found() {
 #[test]
 fn a_node_that_stopped_and_a_last_write_without_answer_are_found() {
     let mut evidence = good();
-    evidence.record.stopped.push("n1".to_owned());
+    evidence.record.stopped.push(stopped(1, false));
+    assert_found(&evidence, "liveness");
+    let mut evidence = good();
+    evidence.record.stopped.push(stopped(1, true));
     assert_found(&evidence, "liveness");
     let mut evidence = good();
     evidence.record.operations[8].outcome = Outcome::Unknown("no answer".to_owned());
@@ -288,4 +337,57 @@ fn changes_that_do_not_add_up_are_found() {
     evidence.nodes.truncate(1);
     evidence.nodes[0].units.remove(3);
     assert_found(&evidence, "rebuild");
+}
+
+#[test]
+fn history_that_begins_elsewhere_or_shows_more_is_found() {
+    let mut evidence = good();
+    evidence.nodes[1].floor = Revision(2);
+    evidence.nodes[1].first_row = Some(Revision(2));
+    assert_found(&evidence, "floors");
+    let mut evidence = good();
+    evidence.nodes[1].first_row = Some(Revision(4));
+    assert_found(&evidence, "floors");
+    let mut evidence = good();
+    evidence.nodes[1].shows_below_floor = true;
+    assert_found(&evidence, "floors");
+}
+
+#[test]
+fn a_member_too_many_and_a_removed_node_that_goes_on_are_found() {
+    let mut evidence = good();
+    evidence.nodes[1].voters.insert(NodeId(4));
+    assert_found(&evidence, "members");
+    let mut evidence = good();
+    evidence.nodes[1].removed.clear();
+    assert_found(&evidence, "members");
+    let mut evidence = good();
+    evidence.record.stopped.clear();
+    assert_found(&evidence, "members");
+    let mut evidence = good();
+    evidence.record.led.push(led(6, 4));
+    assert_found(&evidence, "members");
+}
+
+#[test]
+fn a_backup_that_is_short_or_other_or_damaged_is_found() {
+    let spoil = |change: fn(&mut Held)| {
+        let mut evidence = good();
+        change(evidence.backups[0].outcome.as_mut().unwrap());
+        assert_found(&evidence, "backups");
+    };
+    spoil(|held| held.digest = Hash([1; 32]));
+    spoil(|held| held.chain = Hash([1; 32]));
+    spoil(|held| held.revisions -= 1);
+    spoil(|held| held.to.revision = held.position.revision);
+    spoil(|held| held.to.timeline = held.position.timeline);
+    // What was acknowledged before it began is not in it.
+    let mut evidence = good();
+    let before = evidence.nodes[0].units[5].clone();
+    let held = evidence.backups[0].outcome.as_mut().unwrap();
+    (held.position, held.chain, held.digest) = (before.unit.position, before.chain, before.digest);
+    assert_found(&evidence, "backups");
+    let mut evidence = good();
+    evidence.backups[0].outcome = Err("damaged".to_owned());
+    assert_found(&evidence, "backups");
 }

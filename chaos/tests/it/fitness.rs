@@ -80,7 +80,7 @@ impl World {
             });
             world.machines.insert(id, machine);
         }
-        let (saw, session) = (world.saw.clone(), Session::new(rng(seed, 1)).unwrap());
+        let (saw, session) = (world.saw.clone(), Session::new(rng(seed, 1), NODES).unwrap());
         world.sim.client("c1", async move {
             work(session, saw).await;
             Ok(())

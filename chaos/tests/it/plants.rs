@@ -37,3 +37,28 @@ fn it_is_acknowledged_writes_that_are_missed() {
     });
     assert!(found, "no acknowledged write was missed on {SEEDS} seeds");
 }
+
+/// A bug has to be found by the invariant that is there for it.
+fn caught_by(plant: &str, invariant: &str) {
+    let found = format!("invariant {invariant}: VIOLATED");
+    let caught = (0..SEEDS).any(|seed| {
+        let output = chaos(&["run", "--seed", &seed.to_string(), "--plant", plant]);
+        output.status.code() == Some(1) && text(&output).contains(&found)
+    });
+    assert!(caught, "{plant} was missed by {invariant} on {SEEDS} seeds");
+}
+
+#[test]
+fn a_node_that_compacts_otherwise_is_caught() {
+    caught("uneven-floor");
+}
+
+#[test]
+fn a_removed_node_that_nobody_knows_of_is_caught() {
+    caught_by("forgotten-removal", "members");
+}
+
+#[test]
+fn a_backup_from_before_it_was_asked_for_is_caught() {
+    caught_by("stale-backup", "backups");
+}

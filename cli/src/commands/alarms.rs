@@ -38,7 +38,7 @@ fn show(app: &mut App<'_>, answer: &ListAlarmsResponse) -> Result<(), Failure> {
         Format::Jsonl => answer.items.iter().map(json::line).collect::<Result<_, _>>()?,
         Format::Name => answer.items.iter().map(|alarm| alarms::name(alarm) + "\n").collect(),
         Format::Table | Format::Wide if answer.items.is_empty() => {
-            app.tell("no alarms");
+            app.remark("no alarms");
             return Ok(());
         }
         Format::Table | Format::Wide => alarms::table(&answer.items, look),

@@ -1,10 +1,16 @@
 //! `mesh audit …`
 
 mod checkpoints;
+mod export;
 mod list;
+mod tail;
 mod verify;
+mod which;
+
+use std::time::Duration;
 
 use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::{app::App, failure::Failure};
 
@@ -13,9 +19,13 @@ use crate::{app::App, failure::Failure};
 pub enum Verb {
     /// List who did what, newest first
     List(list::Args),
+    /// Follow who does what, as it happens
+    Tail(tail::Args),
+    /// Write the trail, or a time of it, to a file that can be checked without the mesh
+    Export(export::Args),
     /// List the signed points of the trail, or keep them in a file outside of the mesh
     Checkpoints(checkpoints::Args),
-    /// Check the trail's hash chain and signatures
+    /// Check the hash chain and signatures of the trail, or of an export of it
     Verify(verify::Args),
 }
 
@@ -23,7 +33,22 @@ pub enum Verb {
 pub async fn run(app: &mut App<'_>, verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::List(args) => list::run(app, args).await,
+        Verb::Tail(args) => tail::run(app, args).await,
+        Verb::Export(args) => export::run(app, args).await,
         Verb::Checkpoints(args) => checkpoints::run(app, args).await,
         Verb::Verify(args) => verify::run(app, args).await,
     }
+}
+
+/// A line of progress on a terminal; nothing elsewhere.
+fn progress(app: &App<'_>) -> ProgressBar {
+    if !app.streams.err_is_terminal {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
 }

@@ -28,7 +28,7 @@ pub enum Verb {
 /// Runs one verb.
 pub async fn run(app: &mut App<'_>, verb: Verb) -> Result<(), Failure> {
     match verb {
-        Verb::List(args) => list::run(app, &args).await,
+        Verb::List(args) => list::run(app, args).await,
         Verb::Get(args) => get::run(app, args).await,
         Verb::Set(args) => set::run(app, args).await,
         Verb::History(args) => history::run(app, args).await,

@@ -6,11 +6,13 @@ mod list;
 mod promote;
 mod remove;
 
+use api_client::Answer;
 use clap::Subcommand;
 use proto::v1::ListMembersResponse;
 
 use crate::{
     app::App,
+    change::ChangeArgs,
     failure::Failure,
     output::{Format, json, members},
 };
@@ -26,7 +28,7 @@ pub enum Verb {
     Add(add::Args),
     /// Let a node vote that has caught up
     Promote(promote::Args),
-    /// Take a node out for good
+    /// Take a node out for good (asks)
     Remove(remove::Args),
 }
 
@@ -58,14 +60,22 @@ fn show(app: &mut App<'_>, answer: &ListMembersResponse) -> Result<(), Failure> 
 }
 
 /// Shows what a change came to: one line for people, else the members as they are now.
-fn changed(app: &mut App<'_>, answer: &ListMembersResponse, node: u64, done: &str) -> Result<(), Failure> {
+fn changed(
+    app: &mut App<'_>,
+    answer: &Answer<ListMembersResponse>,
+    node: u64,
+    change: &ChangeArgs,
+    (done, would): (&str, &str),
+) -> Result<(), Failure> {
+    let members = &answer.message;
     match app.format() {
         Format::Table => {
-            let voters = answer.items.iter().filter(|node| node.voter).count();
-            let line = format!("node/{node} {done}; {} members, {voters} vote", answer.items.len());
+            let voters = members.items.iter().filter(|node| node.voter).count();
+            let said = change.said(answer, done, would);
+            let line = format!("node/{node} {said}; {} members, {voters} vote", members.items.len());
             Ok(app.line(&line)?)
         }
-        Format::Wide | Format::Json | Format::Yaml | Format::Jsonl | Format::Name => show(app, answer),
+        Format::Wide | Format::Json | Format::Yaml | Format::Jsonl | Format::Name => show(app, members),
     }
 }
 

@@ -3,12 +3,15 @@
 mod cordon;
 mod deregister;
 mod drain;
+mod drain_many;
 mod get;
 mod label;
 mod list;
 mod register;
+mod set;
 mod uncordon;
 mod undrain;
+mod which;
 
 use clap::Subcommand;
 
@@ -23,16 +26,18 @@ pub enum Verb {
     Get(get::Args),
     /// Add a peer
     Register(register::Args),
-    /// Stop new work from reaching a peer
+    /// Stop new work from reaching a peer, or several
     Cordon(cordon::Args),
-    /// Let new work reach a peer again
+    /// Let new work reach a peer again, or several
     Uncordon(uncordon::Args),
-    /// Move everything off a peer (asks)
+    /// Move everything off a peer, or several a few at a time (asks)
     Drain(drain::Args),
-    /// Cancel a drain, or bring a drained peer back
+    /// Cancel a drain, or bring a drained peer back, or several
     Undrain(undrain::Args),
     /// Set and remove labels and metadata
     Label(label::Args),
+    /// Change a peer's weight, region, zone, role or endpoints
+    Set(set::Args),
     /// Remove a peer that holds nothing (asks)
     Deregister(deregister::Args),
 }
@@ -48,6 +53,7 @@ pub async fn run(app: &mut App<'_>, verb: Verb) -> Result<(), Failure> {
         Verb::Drain(args) => drain::run(app, args).await,
         Verb::Undrain(args) => undrain::run(app, args).await,
         Verb::Label(args) => label::run(app, args).await,
+        Verb::Set(args) => set::run(app, args).await,
         Verb::Deregister(args) => deregister::run(app, args).await,
     }
 }

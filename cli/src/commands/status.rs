@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api_client::{Client, methods::GetStatus};
+use api_client::{CallOptions, Client, methods::GetStatus};
 use proto::v1::{GetStatusRequest, Status, node::Role};
 
 use crate::{
@@ -10,19 +10,37 @@ use crate::{
     failure::Failure,
     nodes,
     output::{Format, clean, json, status},
+    values::Freshness,
 };
 
 /// How long the other nodes have to tell of their warnings.
 const WARNINGS_WITHIN: Duration = Duration::from_secs(1);
 
-/// Nothing to choose.
+/// Whose word.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// As the leader knows it, where it answers; or as the node that is asked knows it by itself
+    #[arg(long, value_name = "HOW", default_value = "linearizable")]
+    consistency: Freshness,
+}
 
 /// Shows the status, and fails with exit code 1 where there is no quorum or no leader.
-pub async fn run(app: &mut App<'_>, _: &Args) -> Result<(), Failure> {
+pub async fn run(app: &mut App<'_>, args: &Args) -> Result<(), Failure> {
     let client = app.client()?;
-    let answer = client.get_status(GetStatusRequest {}).await?.message;
+    let options = CallOptions {
+        consistency: Some(args.consistency.into()),
+        ..CallOptions::default()
+    };
+    let answer = client.call::<GetStatus>(GetStatusRequest {}, options).await?;
+    let over = match answer.meta.downgrade {
+        None => answer.meta.transport.to_owned(),
+        Some(why) => format!(
+            "{}, because HTTP/3 could not be had: {}",
+            answer.meta.transport,
+            why.describe()
+        ),
+    };
+    let answer = answer.message;
     let look = app.look();
     let text = match app.format() {
         Format::Json => json::pretty(&answer)?,
@@ -31,7 +49,7 @@ pub async fn run(app: &mut App<'_>, _: &Args) -> Result<(), Failure> {
         Format::Name => format!("mesh/{}\n", clean(&answer.mesh)),
         Format::Table | Format::Wide => {
             let warnings = warnings(&client, &answer).await;
-            status::screen(&answer, &warnings, look)
+            status::screen(&answer, &warnings, &over, look)
         }
     };
     app.text(&text)?;

@@ -8,9 +8,20 @@ use super::{
     time,
 };
 
+/// The alarm of too many silent peers: the mesh runs, and what it is for does not.
+pub const MASS_SILENCE: &str = "MASS_SILENCE";
+
 /// `alarm/2/NOSPACE`
 pub fn name(alarm: &Alarm) -> String {
     format!("alarm/{}/{}", alarm.node, clean(&alarm.name))
+}
+
+/// The node that an alarm is about; `-` for one about the mesh.
+pub fn node(alarm: &Alarm) -> Text {
+    match alarm.node {
+        0 => Text::new("-"),
+        node => node.into(),
+    }
 }
 
 /// All of them, one on a line.
@@ -23,7 +34,7 @@ pub fn table(alarms: &[Alarm], look: Look) -> String {
         };
         vec![
             Text::new(&alarm.name).styled(style::RED),
-            alarm.node.into(),
+            node(alarm),
             since.into(),
             Text::new(&alarm.detail),
         ]

@@ -9,12 +9,14 @@ use super::{
     word,
 };
 
-fn outcome(record: &AuditRecord) -> Text {
+/// What came of it, in its colour.
+pub fn outcome(record: &AuditRecord) -> Text {
     let word = word(record.outcome().as_str_name());
     match record.outcome() {
         audit_record::Outcome::Applied => Text::from(word).styled(style::GREEN),
         audit_record::Outcome::Rejected => Text::from(word).styled(style::RED),
         audit_record::Outcome::Replayed => Text::from(word).styled(style::YELLOW),
+        audit_record::Outcome::Staged => Text::from(word).styled(style::CYAN),
         audit_record::Outcome::Unspecified => Text::from(word),
     }
 }
@@ -26,10 +28,18 @@ impl Show for AuditRecord {
 
     fn header(wide: bool) -> Vec<&'static str> {
         let mut header = vec![
-            "revision", "time", "actor", "action", "target", "outcome", "ticket", "reason",
+            "revision",
+            "time",
+            "actor",
+            "action",
+            "target",
+            "outcome",
+            "requester",
+            "ticket",
+            "reason",
         ];
         if wide {
-            header.extend(["code", "detail", "request", "transport", "node", "hash"]);
+            header.extend(["code", "detail", "approval", "request", "transport", "node", "hash"]);
         }
         header
     }
@@ -47,6 +57,7 @@ impl Show for AuditRecord {
             Text::new(&self.action),
             Text::new(&self.target),
             outcome(self),
+            Text::new(&self.requester),
             Text::new(&self.ticket),
             Text::new(&self.reason),
         ];
@@ -54,6 +65,7 @@ impl Show for AuditRecord {
             row.extend([
                 Text::new(&self.code),
                 Text::new(&self.detail),
+                Text::new(&self.approval),
                 Text::new(&self.request_id),
                 Text::new(&self.transport),
                 Text::new(&self.node),

@@ -22,6 +22,14 @@ fn value(value: u64, unit: &str) -> String {
     }
 }
 
+/// A setting's value as people write it: the word of a choice, a duration where it is one.
+pub fn shown(setting: &Setting) -> String {
+    match setting.choice.as_str() {
+        "" => value(setting.value, &setting.unit),
+        word => word.to_owned(),
+    }
+}
+
 fn source(setting: &Setting) -> Text {
     let text = Text::from(word(setting.source().as_str_name()));
     match setting.source() {
@@ -44,14 +52,18 @@ impl Show for Setting {
     }
 
     fn row(&self, look: Look) -> Vec<Text> {
-        let shown = |number| Text::from(value(number, &self.unit));
+        let number = |number| Text::from(value(number, &self.unit));
+        let (default, min, max) = match (self.choices.first(), self.choices.last()) {
+            (Some(first), Some(last)) => (Text::new(&self.default_choice), Text::new(first), Text::new(last)),
+            _ => (number(self.default), number(self.min), number(self.max)),
+        };
         let mut row = vec![
             Text::new(&self.name),
-            shown(self.value),
+            Text::from(shown(self)),
             source(self),
-            shown(self.default),
-            shown(self.min),
-            shown(self.max),
+            default,
+            min,
+            max,
         ];
         if look.wide {
             row.push(Text::new(&self.doc));
@@ -62,6 +74,7 @@ impl Show for Setting {
     fn details(&self, look: Look) -> Vec<(&'static str, Text)> {
         let mut lines: Vec<_> = Self::header(false).into_iter().zip(self.row(look)).collect();
         lines.push(("unit", Text::new(&self.unit)));
+        lines.push(("choices", Text::new(&self.choices.join(", "))));
         lines.push(("doc", Text::new(&self.doc)));
         lines
     }
@@ -84,7 +97,6 @@ impl Subject for Config {
             before.map_or(&[][..], |b| &b.items),
             after.map_or(&[][..], |a| &a.items),
         );
-        let shown = |setting: &Setting| value(setting.value, &setting.unit);
         let differences = after.iter().filter_map(|after| {
             let before = before.iter().find(|before| before.name == after.name);
             let differs = before.is_none_or(|before| before.value != after.value);
@@ -110,7 +122,7 @@ impl Show for Config {
     fn row(&self, look: Look) -> Vec<Text> {
         let set = self.items.iter().filter(|setting| setting.source() == Source::Set);
         let set: Vec<String> = set
-            .map(|setting| format!("{}={}", setting.name, value(setting.value, &setting.unit)))
+            .map(|setting| format!("{}={}", setting.name, shown(setting)))
             .collect();
         vec![
             self.version.into(),
@@ -150,7 +162,13 @@ impl Show for ConfigVersion {
     fn row(&self, look: Look) -> Vec<Text> {
         let changes = self.changes.iter();
         let changes: Vec<String> = changes
-            .map(|change| format!("{} {} -> {}", change.name, change.before, change.after))
+            .map(|change| {
+                let (before, after) = match change.after_choice.as_str() {
+                    "" => (value(change.before, &change.unit), value(change.after, &change.unit)),
+                    word => (change.before_choice.clone(), word.to_owned()),
+                };
+                format!("{} {before} -> {after}", change.name)
+            })
             .collect();
         let at = self.changed_at.as_ref();
         let mut row = vec![

@@ -11,7 +11,18 @@ use crate::failure::Failure;
 /// Bookkeeping that changes with every change, and says nothing about what was asked for.
 const BOOKKEEPING: [&str; 5] = ["etag", "changedAt", "changedRevision", "createdAt", "createdRevision"];
 /// Fields whose values are words of an enum, which people read in lower case.
-const WORDS: [&str; 4] = ["status", "health", "state", "kind"];
+const WORDS: [&str; 10] = [
+    "status",
+    "health",
+    "state",
+    "kind",
+    "phase",
+    "strategy",
+    "policy.handOff",
+    "moving.step",
+    "moving.cause",
+    "moving.handOff",
+];
 
 /// One field that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,13 +103,17 @@ fn collect(value: &Value, path: String, leaves: &mut BTreeMap<String, String>) {
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
         Value::Bool(_) | Value::Number(_) | Value::String(_) => plain(value),
     };
-    let text = if WORDS.contains(&path.as_str()) {
-        super::word(&text)
-    } else {
-        text
-    };
+    let text = shown(&path, text);
     if !text.is_empty() {
         leaves.insert(path, clean(&text).into_owned());
+    }
+}
+
+/// A field's value as people read it.
+pub fn shown(field: &str, text: String) -> String {
+    match WORDS.contains(&field) {
+        true => super::word(&text),
+        false => text,
     }
 }
 

@@ -35,7 +35,7 @@ pub fn document_line(document: &impl Serialize) -> Result<String, Failure> {
     Ok(escape(text) + "\n")
 }
 
-/// JSON with what is unsafe on a terminal as `\uXXXX`. Such characters are only ever part of a string in it; the line
+/// JSON with what is unsafe on a terminal in JSON's own escapes. Such characters are only ever part of a string in it; the line
 /// ends between members are the document's own, those in strings are escaped already.
 fn escape(json: String) -> String {
     let acts = |character: char| character != '\n' && is_unsafe(character);

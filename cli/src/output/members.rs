@@ -12,5 +12,13 @@ pub fn screen(answer: &ListMembersResponse, look: Look) -> String {
         let removed: Vec<String> = answer.removed.iter().map(u64::to_string).collect();
         out.push_str(&format!("\nremoved for good: {}\n", removed.join(", ")));
     }
+    if let Some(change) = &answer.change {
+        let listed = |nodes: &[u64]| nodes.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+        out.push_str(&format!(
+            "\na change of the voters is not through: from {} to {}. Majorities of both are needed until it is\n",
+            listed(&change.from),
+            listed(&change.to)
+        ));
+    }
     out
 }

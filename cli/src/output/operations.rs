@@ -44,6 +44,12 @@ fn steps(operation: &Operation) -> String {
     operation.steps.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
+/// Each peer and how far it is: `edge-1 (drained), edge-2 (draining)`.
+fn items(operation: &Operation) -> String {
+    let one = |item: &operation::Item| format!("{} ({})", item.peer, word(item.state().as_str_name()));
+    operation.items.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
 impl Show for Operation {
     fn name(&self) -> String {
         format!("operation/{}", self.id)
@@ -97,7 +103,29 @@ impl Show for Operation {
             ("state", state(self.state())),
             ("detail", Text::new(&self.detail)),
             ("progress", progress(self).into()),
+            ("waiting since", time(&self.waiting_since).into()),
+            // Of what has ended well it says nothing any more.
+            (
+                "deadline",
+                match self.state() {
+                    operation::State::Running | operation::State::Failed => time(&self.deadline),
+                    _ => rfc3339(None),
+                }
+                .into(),
+            ),
+            ("forced", if self.forced { "yes" } else { "" }.to_owned().into()),
             ("steps", Text::new(&steps(self))),
+            (
+                "at once",
+                if self.at_once == 0 {
+                    String::new()
+                } else {
+                    self.at_once.to_string()
+                }
+                .into(),
+            ),
+            ("peers", Text::new(&items(self))),
+            ("part of", Text::new(&self.parent)),
             ("actor", Text::new(&self.actor)),
             ("reason", Text::new(&self.reason)),
             ("ticket", Text::new(&self.ticket)),

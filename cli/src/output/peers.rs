@@ -21,7 +21,8 @@ pub fn status(status: peer::Status) -> Text {
     }
 }
 
-fn health(health: peer::Health) -> Text {
+/// The health as tables show it.
+pub fn health(health: peer::Health) -> Text {
     let text = Text::from(word(health.as_str_name()));
     match health {
         peer::Health::Alive => text.styled(style::GREEN),

@@ -3,7 +3,7 @@
 use proto::v1::{Node, Status, node};
 
 use super::{
-    Look, clean, style,
+    Look, alarms, clean, distribution, style,
     table::{self, Text},
     time::{relative, rfc3339},
     word,
@@ -26,24 +26,52 @@ pub fn unhealthy(status: &Status) -> Option<String> {
     (!reasons.is_empty()).then(|| format!("{}, as node {} sees it", reasons.join(" and "), status.answered_by))
 }
 
+/// What is not as it should be while the mesh runs.
+fn degraded(status: &Status) -> Option<String> {
+    let silent = status.alarms.iter().any(|alarm| alarm.name == alarms::MASS_SILENCE);
+    let silent = silent.then(|| "too many peers are silent".to_owned());
+    let reasons: Vec<String> = missing(status).into_iter().chain(silent).collect();
+    (!reasons.is_empty()).then(|| format!("degraded: {}", reasons.join(", ")))
+}
+
+/// The voters that do not answer, while enough of the others do: the next one that dies may be one too many.
+fn missing(status: &Status) -> Option<String> {
+    let gone = status
+        .nodes
+        .iter()
+        .filter(|node| node.voter && node.role() == node::Role::Unreachable);
+    let gone: Vec<String> = gone.map(|node| node.id.to_string()).collect();
+    match gone.as_slice() {
+        [] => None,
+        [one] => Some(format!("node {one} does not answer")),
+        several => Some(format!("nodes {} do not answer", several.join(", "))),
+    }
+}
+
 fn voters(status: &Status) -> usize {
     status.nodes.iter().filter(|node| node.voter).count()
 }
 
-/// The whole screen. A warning comes with the node that has it.
-pub fn screen(status: &Status, warnings: &[(u64, String)], look: Look) -> String {
-    let health = match unhealthy(status) {
-        None if !status.alarms.is_empty() => style::paint(look.colour, style::YELLOW, "healthy, with alarms"),
-        None if !warnings.is_empty() => style::paint(look.colour, style::YELLOW, "healthy, with warnings"),
-        None => style::paint(look.colour, style::GREEN, "healthy"),
-        Some(_) => style::paint(look.colour, style::RED, "UNHEALTHY"),
+/// The whole screen. A warning comes with the node that has it. `over`: the protocol that the answer came over.
+pub fn screen(status: &Status, warnings: &[(u64, String)], over: &str, look: Look) -> String {
+    let besides = match (status.alarms.is_empty(), warnings.is_empty()) {
+        (false, _) => ", with alarms",
+        (true, false) => ", with warnings",
+        (true, true) => "",
     };
+    let (colour, health) = match (unhealthy(status), degraded(status)) {
+        (Some(_), _) => (style::RED, "UNHEALTHY".to_owned()),
+        (None, Some(degraded)) => (style::YELLOW, format!("{degraded}{besides}")),
+        (None, None) if besides.is_empty() => (style::GREEN, "healthy".to_owned()),
+        (None, None) => (style::YELLOW, format!("healthy{besides}")),
+    };
+    let health = style::paint(look.colour, colour, &health);
     let mut out = format!(
         "mesh {}, cluster {}: {health}\n\n",
         clean(&status.mesh),
         clean(&status.cluster)
     );
-    out.push_str(&table::details(&summary(status, look), look.colour));
+    out.push_str(&table::details(&summary(status, over, look), look.colour));
     out.push('\n');
     out.push_str(&table::rows(
         &header(look),
@@ -55,7 +83,7 @@ pub fn screen(status: &Status, warnings: &[(u64, String)], look: Look) -> String
         let alarms = status.alarms.iter().map(|alarm| {
             vec![
                 Text::new(&alarm.name).styled(style::RED),
-                alarm.node.into(),
+                alarms::node(alarm),
                 since(alarm.since.as_ref(), look),
                 Text::new(&alarm.detail),
             ]
@@ -82,24 +110,18 @@ fn since(time: Option<&prost_types::Timestamp>, look: Look) -> Text {
     text.into()
 }
 
-fn summary(status: &Status, look: Look) -> Vec<(&'static str, Text)> {
+fn summary(status: &Status, over: &str, look: Look) -> Vec<(&'static str, Text)> {
     let leader = match &status.leader {
         Some(leader) => Text::from(format!("node {} at {}, term {}", leader.id, leader.api, status.term)),
         None => Text::from(format!("none, term {}", status.term)).styled(style::RED),
     };
-    let quorum = format!(
-        "{} of {} voters answer, {} needed",
-        status.voters_reachable,
-        voters(status),
-        status.voters_needed
-    );
+    let voters = voters(status);
+    let quorum = match (status.quorum, status.voters_reachable) {
+        // A follower hears of its leader alone.
+        (true, 0) => format!("a leader is heard of; how many of {voters} voters answer, it alone knows"),
+        (_, answer) => format!("{answer} of {voters} voters answer, {} needed", status.voters_needed),
+    };
     let quorum = Text::from(quorum).styled(if status.quorum { style::GREEN } else { style::RED });
-    let peers = status.peers.unwrap_or_default();
-    let total = peers.active + peers.cordoned + peers.draining + peers.drained;
-    let peers = format!(
-        "{total}: {} active, {} cordoned, {} draining, {} drained",
-        peers.active, peers.cordoned, peers.draining, peers.drained
-    );
     let alarms = match status.alarms.len() {
         0 => Text::new("none"),
         count => Text::from(count).styled(style::RED),
@@ -111,11 +133,17 @@ fn summary(status: &Status, look: Look) -> Vec<(&'static str, Text)> {
             "revision",
             format!("{}, epoch {}", status.revision, status.epoch).into(),
         ),
-        ("peers", peers.into()),
+        ("peers", peers(status)),
         ("operations", format!("{} running", status.operations_running).into()),
         ("alarms", alarms),
         ("answered by", format!("node {}", status.answered_by).into()),
     ];
+    if let Some(shards) = shards(status) {
+        lines.insert(4, ("shards", shards));
+    }
+    if look.wide {
+        lines.push(("asked over", Text::new(over)));
+    }
     if look.wide && status.certificate_expires_at.is_some() {
         lines.push((
             "its certificates end",
@@ -131,6 +159,76 @@ fn summary(status: &Status, look: Look) -> Vec<(&'static str, Text)> {
         ]);
     }
     lines
+}
+
+/// `18: 17 active, 1 draining; 18 suspect`
+fn peers(status: &Status) -> Text {
+    let by_status = status.peers.unwrap_or_default();
+    let by_status = [
+        (by_status.active, "active"),
+        (by_status.cordoned, "cordoned"),
+        (by_status.draining, "draining"),
+        (by_status.drained, "drained"),
+    ];
+    let by_health = status.peers_by_health.unwrap_or_default();
+    let late = by_health.suspect.saturating_add(by_health.dead);
+    // Where no peer speaks at all, they need not.
+    let never_heard = match by_health.alive.saturating_add(late) {
+        0 => 0,
+        _ => by_health.unknown,
+    };
+    let silent = [
+        (by_health.suspect, "suspect"),
+        (by_health.dead, "dead"),
+        (never_heard, "never heard"),
+    ];
+    let mut text = counted(&by_status);
+    let silent = listed(&silent);
+    if !silent.is_empty() {
+        text = format!("{text}; {silent}");
+    }
+    match late {
+        0 => text.into(),
+        _ => Text::from(text).styled(style::YELLOW),
+    }
+}
+
+/// `96: 95 active, 1 disabled; 40 owned by silent peers: mesh presence list`; none where an older node does not say.
+fn shards(status: &Status) -> Option<Text> {
+    let shards = status.shards?;
+    let by_status = [
+        (shards.active, "active"),
+        (shards.moving, "moving"),
+        (shards.paused, "paused"),
+        (shards.disabled, "disabled"),
+    ];
+    let unowned = match shards.unowned {
+        0 => String::new(),
+        unowned => format!("; {unowned} without an owner"),
+    };
+    let silent = distribution::owned_by_silent(Some(shards.owned_by_silent.into()));
+    let silent = silent.map_or_else(String::new, |said| format!("; {said}"));
+    let is_well = unowned.is_empty() && silent.is_empty();
+    let text = Text::from(format!("{}{unowned}{silent}", counted(&by_status)));
+    Some(if is_well { text } else { text.styled(style::YELLOW) })
+}
+
+/// How many there are in all, and of each kind that there is.
+fn counted(kinds: &[(u32, &str)]) -> String {
+    let total = kinds
+        .iter()
+        .fold(0_u32, |total, (count, _)| total.saturating_add(*count));
+    match listed(kinds).as_str() {
+        "" => total.to_string(),
+        kinds => format!("{total}: {kinds}"),
+    }
+}
+
+/// `3 active, 1 cordoned`: those that there are.
+fn listed(kinds: &[(u32, &str)]) -> String {
+    let there = kinds.iter().filter(|(count, _)| *count > 0);
+    let parts: Vec<String> = there.map(|(count, kind)| format!("{count} {kind}")).collect();
+    parts.join(", ")
 }
 
 /// The columns of a table of nodes.

@@ -43,6 +43,11 @@ impl Text {
         }
     }
 
+    /// How many columns of a terminal it takes.
+    pub fn width(&self) -> usize {
+        self.text.chars().count()
+    }
+
     /// True where there is nothing to say.
     pub fn is_absent(&self) -> bool {
         self.text == "-"
@@ -57,8 +62,28 @@ impl<T: ToString> From<T> for Text {
 
 /// A header and rows, aligned. Every line ends with a line end and without blanks.
 pub fn rows(header: &[&str], rows: impl IntoIterator<Item = Vec<Text>>, colour: bool) -> String {
-    let header: Vec<String> = header.iter().map(|column| column.to_uppercase()).collect();
+    page(header, rows, &mut Vec::new(), colour)
+}
+
+/// The same for one page of several: no column is narrower than it was on the page before, which `widths` remembers.
+pub fn page(
+    header: &[&str],
+    rows: impl IntoIterator<Item = Vec<Text>>,
+    widths: &mut Vec<usize>,
+    colour: bool,
+) -> String {
     let rows: Vec<Vec<Text>> = rows.into_iter().collect();
+    widths.resize(header.len(), 0);
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.width());
+        }
+    }
+    let header: Vec<String> = header
+        .iter()
+        .zip(widths)
+        .map(|(column, width)| format!("{:<width$}", column.to_uppercase(), width = *width))
+        .collect();
     let mut table = plain();
     table.set_header(header.iter().map(Cell::new));
     for row in &rows {
@@ -142,6 +167,15 @@ mod tests {
         let coloured = rows(&["id", "status"], cells(), true);
         assert_eq!(coloured.replace("\u{1b}[32m", "").replace("\u{1b}[0m", ""), table);
         assert!(coloured.contains("\u{1b}[32mactive"));
+    }
+
+    #[test]
+    fn columns_stay_where_they_were_on_the_page_before() {
+        let mut widths = Vec::new();
+        let row = |id: &str| vec![vec![Text::new(id), Text::new("active")]];
+        page(&["id", "status"], row("a-long-one"), &mut widths, false);
+        let second = page(&["id", "status"], row("p1"), &mut widths, false);
+        assert_eq!(second, "ID          STATUS\np1          active\n");
     }
 
     #[test]

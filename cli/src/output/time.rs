@@ -22,6 +22,18 @@ pub fn relative(time: Option<&ProtoTimestamp>, now: Timestamp) -> String {
     }
 }
 
+/// The time of day in UTC, and before it the day unless that is today: for lines that stay on the screen while time goes on.
+pub fn clock(time: Option<&ProtoTimestamp>, now: Timestamp) -> String {
+    let Some(time) = time.and_then(convert) else {
+        return "-".to_owned();
+    };
+    let format = match time.as_second().div_euclid(86_400) == now.as_second().div_euclid(86_400) {
+        true => "%H:%M:%SZ",
+        false => "%Y-%m-%dT%H:%M:%SZ",
+    };
+    time.strftime(format).to_string()
+}
+
 /// The largest unit that fits, whole: `90s` is `1m`.
 pub fn span(seconds: u64) -> String {
     match seconds {
@@ -54,6 +66,10 @@ mod tests {
         ] {
             assert_eq!(relative(Some(&at(seconds)), now), shown);
         }
+        assert_eq!(clock(Some(&at(3_723)), now), "01:02:03Z");
+        assert_eq!(clock(Some(&at(90_123)), now), "1970-01-02T01:02:03Z");
+        assert_eq!(clock(Some(&at(-1)), now), "1969-12-31T23:59:59Z");
+        assert_eq!(clock(None, now), "-");
         assert_eq!(rfc3339(Some(&at(1_800_000_000))), "2027-01-15T08:00:00Z");
         assert_eq!(rfc3339(Some(&at(i64::MAX))), "-");
         assert_eq!(relative(None, now), "-");

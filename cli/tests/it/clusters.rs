@@ -44,6 +44,21 @@ fn setting(name: &str, value: u64, unit: &str) -> Setting {
         max: 86_400_000,
         unit: unit.into(),
         doc: "What it does.".into(),
+        ..Setting::default()
+    }
+}
+
+fn choice(name: &str) -> Setting {
+    Setting {
+        value: 2,
+        source: setting::Source::Set.into(),
+        default: 0,
+        min: 0,
+        max: 3,
+        choice: "admin".into(),
+        default_choice: "none".into(),
+        choices: ["none", "operator", "admin", "two_admins"].map(str::to_owned).to_vec(),
+        ..setting(name, 0, "choice")
     }
 }
 
@@ -51,7 +66,11 @@ fn config() -> Config {
     let mut peers = setting("limits.peers", 10_000, "count");
     (peers.value, peers.source) = (77, setting::Source::Set.into());
     Config {
-        items: vec![peers, setting("retention.idempotency_key", 900_000, "ms")],
+        items: vec![
+            peers,
+            setting("retention.idempotency_key", 900_000, "ms"),
+            choice("approvals.peers.drain"),
+        ],
         version: 2,
         etag: "e41".into(),
         changed_revision: 41,
@@ -74,6 +93,22 @@ fn fake() -> Fake {
         name: "limits.peers".into(),
         before: 10_000,
         after: 77,
+        ..Default::default()
+    };
+    let rule = config_version::Change {
+        name: "approvals.peers.drain".into(),
+        before: 0,
+        after: 2,
+        before_choice: "none".into(),
+        after_choice: "admin".into(),
+        ..Default::default()
+    };
+    let duration = config_version::Change {
+        name: "retention.history".into(),
+        before: 0,
+        after: 2_592_000_000,
+        unit: "ms".into(),
+        ..Default::default()
     };
     let versions = ListConfigVersionsResponse {
         items: vec![ConfigVersion {
@@ -83,7 +118,7 @@ fn fake() -> Fake {
             actor: "alice".into(),
             reason: "smaller".into(),
             ticket: "CHG-7".into(),
-            changes: vec![change],
+            changes: vec![change, rule, duration],
             rollback_of: 12,
         }],
         revision: 43,

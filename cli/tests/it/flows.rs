@@ -12,6 +12,7 @@ use tonic::Code;
 use crate::{
     fake::{Fake, Reply},
     mesh, mesh_with, records,
+    terminal::on_terminal,
 };
 
 fn peer(status: Status) -> Peer {
@@ -237,6 +238,37 @@ async fn register_and_label_send_what_was_written() {
         (request.metadata, request.remove_metadata),
         (map(&[("k", "v")]), vec!["gone".to_owned()])
     );
+
+    let line = "peers set p1 --weight 300 --zone b --endpoint a:1 --endpoint b:2 --if-match e";
+    let (ended, shown) = on_terminal(&node, line, "").await;
+    assert_eq!(ended, 0, "{shown}");
+    assert!(shown.contains("mesh namespaces reshape NAME"), "{shown}");
+    let expected = PatchPeerRequest {
+        id: "p1".into(),
+        zone: Some("b".into()),
+        endpoints: vec!["a:1".into(), "b:2".into()],
+        weight: Some(300),
+        if_match: "e".into(),
+        ..PatchPeerRequest::default()
+    };
+    assert_eq!(without_key(node.asked()[2].message()), expected);
+    let ran = mesh(&node, "peers set p1 --region= --role=").await;
+    assert_eq!(ran.exit, 0, "{}", ran.err);
+    let expected = PatchPeerRequest {
+        id: "p1".into(),
+        role: Some(String::new()),
+        region: Some(String::new()),
+        ..PatchPeerRequest::default()
+    };
+    assert_eq!(without_key(node.asked()[3].message()), expected);
+}
+
+/// A request but for the key that its sender has made up.
+fn without_key(request: PatchPeerRequest) -> PatchPeerRequest {
+    PatchPeerRequest {
+        idempotency_key: String::new(),
+        ..request
+    }
 }
 
 #[tokio::test]
@@ -521,7 +553,10 @@ async fn empty_pages_are_followed_to_their_end_and_never_in_a_circle() {
     let node = Fake::default();
     node.says("ListAuditRecords", [page("c1", vec![]), page("", vec![])]);
     let ran = mesh(&node, "audit list --actor nobody").await;
-    assert_eq!((ran.exit, ran.out.as_str(), ran.err.as_str()), (0, "", ""));
+    assert_eq!(
+        (ran.exit, ran.out.as_str(), ran.err.as_str()),
+        (0, "", "nothing found\n")
+    );
 
     let node = Fake::default();
     node.says("ListAuditRecords", [page("c1", vec![])]);
@@ -552,6 +587,8 @@ async fn no_argument_panics() {
         "peers label p1 =",
         "peers label p1 -",
         "peers label p1 a=1 a-",
+        "peers set p1",
+        "peers set p1 --weight 0",
         "peers drain p1 --yes --wait --timeout 20",
         "peers drain p1 --yes --wait --timeout 0s",
         "peers drain p1 --yes --wait --timeout -5s",

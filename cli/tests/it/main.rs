@@ -2,16 +2,21 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod alarms;
+mod approvals;
 mod backup;
 mod binary;
 mod clusters;
 // The SDK's tests use the same node.
+mod drains;
 #[path = "../../../api/client/tests/it/fake.rs"]
 mod fake;
 mod flows;
 mod golden;
 mod members;
 mod records;
+mod shards;
+mod terminal;
+mod trail;
 mod upgrade;
 
 use std::{

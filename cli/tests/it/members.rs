@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use proto::v1::{
     AddMemberRequest, Invitation, InviteMemberRequest, ListMembersResponse, Node, Problem, PromoteMemberRequest,
-    RemoveMemberRequest, Status, TransferLeadershipRequest, node,
+    RemoveMemberRequest, Status, TransferLeadershipRequest, VoterChange, node,
 };
 use tonic::Code;
 
@@ -16,7 +16,7 @@ use crate::{
 
 const TOKEN: &str = "eyJtZXNoIjoiZGVtbyJ9";
 
-fn members() -> ListMembersResponse {
+pub(crate) fn members() -> ListMembersResponse {
     let mut items = records::status().nodes;
     items.push(Node {
         id: 5,
@@ -32,6 +32,7 @@ fn members() -> ListMembersResponse {
     ListMembersResponse {
         items,
         removed: vec![4],
+        change: None,
     }
 }
 
@@ -76,6 +77,24 @@ async fn every_format_of_every_answer() {
             check(&format!("{name}.{format}.txt"), &shown(&ran));
         }
     }
+}
+
+#[tokio::test]
+async fn a_change_that_is_not_through_is_shown() {
+    let node = Fake::default();
+    let mut answer = members();
+    answer.change = Some(VoterChange {
+        from: vec![1, 2, 3],
+        to: vec![1, 3],
+    });
+    node.says("ListMembers", [Reply::ok(&answer)]);
+    for format in ["table", "json"] {
+        let ran = mesh(&node, &format!("members list --consistency local -o {format}")).await;
+        assert_eq!(ran.exit, 0, "{}", ran.err);
+        check(&format!("members-list-changing.{format}.txt"), &shown(&ran));
+    }
+    let said = node.asked()[0].metadata.get("mesh-consistency").cloned();
+    assert_eq!(said.unwrap(), "local");
 }
 
 #[tokio::test]
@@ -136,7 +155,7 @@ async fn a_token_goes_into_a_file_of_its_own_or_is_shown() {
     // A file that is there is not written over, and nobody is invited for nothing.
     let before = node.asked().len();
     let ran = mesh(&node, &line).await;
-    assert_eq!(ran.exit, 2, "{}", ran.err);
+    assert!(ran.exit == 5 && ran.err.contains("is there already"), "{}", ran.err);
     assert_eq!(node.asked().len(), before);
 
     // A refusal leaves no empty file.
@@ -166,4 +185,48 @@ async fn no_leader_is_said() {
     let ran = mesh(&node, "leader show").await;
     assert_eq!(ran.exit, 1);
     assert!(ran.err.contains("no leader"), "{}", ran.err);
+}
+
+/// Dry runs and keys go beside the message, which has no field for them.
+#[tokio::test]
+async fn dry_runs_and_keys_are_sent() {
+    let node = node();
+    let mut text = String::new();
+    for line in [
+        "members invite 6 --dry-run",
+        "members add 5 --api h:1 --raft h:2 --dry-run",
+        "members promote 5 --dry-run",
+        "members remove 4 --dry-run",
+        "leader transfer --dry-run",
+        "leader transfer --to 3 --dry-run",
+        "members promote 5 --idempotency-key once",
+    ] {
+        text.push_str(&format!("$ mesh {line}\n{}", shown(&mesh(&node, line).await)));
+    }
+    check("members-dry-runs.txt", &text);
+    let asked = node.asked();
+    let (last, dry) = asked.split_last().unwrap();
+    for asked in dry {
+        assert_eq!(
+            asked.metadata.get("mesh-dry-run").map(String::as_str),
+            Some("true"),
+            "{}",
+            asked.method
+        );
+    }
+    assert_eq!(last.metadata.get("idempotency-key").map(String::as_str), Some("once"));
+    assert!(!last.metadata.contains_key("mesh-dry-run"));
+}
+
+/// Nobody is asked about a node that is not there.
+#[tokio::test]
+async fn a_node_that_is_not_there_is_said_to_be_so_before_anything_is_asked() {
+    let node = node();
+    let (exit, seen) = crate::terminal::on_terminal(&node, "members remove 9", "y\n").await;
+    assert_eq!(exit, 1, "{seen}");
+    assert!(
+        seen.contains("node 9 is not a member of the cluster") && !seen.contains("[y/N]"),
+        "{seen}"
+    );
+    assert!(node.asked().iter().all(|asked| asked.method == "ListMembers"));
 }

@@ -89,6 +89,13 @@ pub fn operations() -> Vec<Operation> {
         created_at: ago(5),
         changed_at: ago(2),
         finished_at: None,
+        deadline: ago(-300),
+        forced: false,
+        parent: String::new(),
+        waiting_since: ago(2),
+        selector: String::new(),
+        at_once: 0,
+        items: vec![],
     };
     let failed = Operation {
         id: "01J00000000000000000000009".into(),
@@ -99,6 +106,9 @@ pub fn operations() -> Vec<Operation> {
         total: 0,
         detail: "the peer was deregistered".into(),
         finished_at: ago(3_600),
+        deadline: None,
+        waiting_since: None,
+        forced: true,
         created_at: ago(3_700),
         ..running.clone()
     };
@@ -217,5 +227,19 @@ pub fn status() -> Status {
         oldest_revision: 1,
         certificate_expires_at: ago(-20 * 86_400),
         warnings: vec!["the node certificate 8f3a2b1c00000000 runs out in 20 days: plan to renew it".into()],
+        peers_by_health: Some(status::PeersByHealth {
+            unknown: 0,
+            alive: 3,
+            suspect: 1,
+            dead: 1,
+        }),
+        shards: Some(status::ShardsByStatus {
+            active: 95,
+            moving: 0,
+            paused: 0,
+            disabled: 1,
+            unowned: 0,
+            owned_by_silent: 40,
+        }),
     }
 }

@@ -22,15 +22,19 @@
 mod dev_file;
 mod error;
 mod mesh;
+mod network;
 mod output;
 mod process;
 mod programs;
+mod usage;
 mod wait;
 
 pub use dev_file::{Cluster, DevFile, Node, Tokens};
 pub use error::Error;
 pub use mesh::{Mesh, Options};
+pub use network::Network;
 pub use output::Output;
 pub use process::Running;
 pub use programs::Programs;
+pub use usage::Usage;
 pub use wait::{wait_for, wait_until};

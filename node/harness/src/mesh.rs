@@ -1,5 +1,6 @@
 //! A running mesh: `meshkit-node dev` in a directory of its own.
 
+mod apart;
 mod grow;
 
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::error::Doing;
 use crate::process::{self, Running};
-use crate::{DevFile, Error, Node, Output, Programs, wait_for, wait_until};
+use crate::{DevFile, Error, Network, Node, Output, Programs, wait_for, wait_until};
 
 /// The nodes have 45 s; a machine that builds beside it gets a little more.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -51,12 +52,15 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct Mesh {
     programs: Programs,
-    dev: Running,
+    /// What started the nodes, where they are on the machine's own network.
+    dev: Option<Running>,
     info: DevFile,
-    /// Nodes that were started again by us, and not by `dev`.
+    /// Nodes that were started by us, and not by `dev`.
     own: BTreeMap<u64, Running>,
     environment: Vec<(String, String)>,
     directory: TempDir,
+    /// The nodes' own, where they have one.
+    network: Option<Network>,
 }
 
 impl Mesh {
@@ -113,11 +117,12 @@ impl Mesh {
         let info = DevFile::read(&dev_json)?;
         let mesh = Self {
             programs,
-            dev,
+            dev: Some(dev),
             info,
             own: BTreeMap::new(),
             environment: options.environment,
             directory,
+            network: None,
         };
         mesh.write_contexts()?;
         Ok(mesh)
@@ -228,6 +233,15 @@ impl Mesh {
 
     /// The same with another program, such as [`Programs::PREVIOUS`].
     pub fn restart_as(&mut self, id: u64, program: &str) -> Result<(), Error> {
+        self.start_again(id, program, &[])
+    }
+
+    /// The same with more variables in its environment than the other nodes have.
+    pub fn restart_with(&mut self, id: u64, more: &[(&str, &OsStr)]) -> Result<(), Error> {
+        self.start_again(id, NODE, more)
+    }
+
+    fn start_again(&mut self, id: u64, program: &str, more: &[(&str, &OsStr)]) -> Result<(), Error> {
         if self.is_running(id)? {
             return Err(Error::new(format!("node {id} runs")));
         }
@@ -237,13 +251,19 @@ impl Mesh {
             .create(true)
             .open(&node.log)
             .doing(node.log.display())?;
-        let mut command = self.programs.command(program);
+        let mut command = match &self.network {
+            Some(_) => self
+                .programs
+                .command_of(Network::command(id, &self.programs.path(program))),
+            None => self.programs.command(program),
+        };
         command
             .arg("--die-with-parent")
             .arg(std::process::id().to_string())
             .arg("--config")
             .arg(&node.config)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .envs(more.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
@@ -256,19 +276,23 @@ impl Mesh {
         Ok(())
     }
 
-    /// Waits until a node answers `mesh status`, which takes a quorum.
+    /// Waits until a node says of itself that it is ready: there is a quorum, it has a vote, and its cluster knows of it.
     pub fn wait_ready(&mut self, id: u64, within: Duration) -> Result<(), Error> {
         let endpoint = self.node(id)?.api.clone();
         let environment = [("MESH_ENDPOINTS", OsStr::new(&endpoint))];
         let context = self.context("read");
         let mut last = String::new();
         let ready = wait_until(within, "", || {
-            let arguments = [OsStr::new("status"), OsStr::new("--context"), context.as_os_str()];
+            let arguments = ["status", "--consistency", "local", "-o", "json", "--context"]
+                .map(OsStr::new)
+                .into_iter();
+            let arguments = arguments.chain([context.as_os_str()]);
             let output = self
                 .programs
                 .run("mesh", arguments, &environment, self.directory.path());
-            last.clone_from(&output.stderr);
-            output.success()
+            last = format!("{}{}", output.stderr, output.stdout);
+            let unready = ["has no vote yet", "does not know of this start yet"];
+            output.success() && !unready.iter().any(|why| output.stdout.contains(why))
         });
         ready.map_err(|_| Error::new(format!("node {id} is not ready after {within:?}; last: {last}")))
     }
@@ -317,7 +341,8 @@ impl Mesh {
             .iter()
             .flat_map(|cluster| &cluster.nodes)
             .map(|node| node.log.clone());
-        for log in std::iter::once(self.directory.path().join("dev.log")).chain(nodes) {
+        let dev = self.dev.as_ref().map(|_| self.directory.path().join("dev.log"));
+        for log in dev.into_iter().chain(nodes) {
             let text = std::fs::read_to_string(&log).unwrap_or_else(|error| error.to_string());
             let lines: Vec<_> = text.lines().collect();
             let tail = &lines[lines.len().saturating_sub(LOG_LINES)..];
@@ -334,8 +359,11 @@ impl Mesh {
                 own.wait(Duration::from_secs(20))?;
             }
         }
-        self.dev.signal(Signal::TERM)?;
-        let status = self.dev.wait(Duration::from_secs(30))?;
+        let Some(dev) = &mut self.dev else {
+            return Ok(());
+        };
+        dev.signal(Signal::TERM)?;
+        let status = dev.wait(Duration::from_secs(30))?;
         if status.success() {
             Ok(())
         } else {
@@ -370,9 +398,11 @@ impl Drop for Mesh {
             eprintln!("{}", self.logs());
         }
         // `dev` may have been stopped by the test; its children die with it in any case.
-        if matches!(self.dev.ended(), Ok(None)) {
-            let _ = self.dev.signal(Signal::KILL);
-            let _ = self.dev.wait(GONE_WITHIN);
+        if let Some(dev) = &mut self.dev
+            && matches!(dev.ended(), Ok(None))
+        {
+            let _ = dev.signal(Signal::KILL);
+            let _ = dev.wait(GONE_WITHIN);
         }
         self.own.clear();
         for node in self.info.clusters.iter().flat_map(|cluster| &cluster.nodes) {

@@ -1,7 +1,7 @@
 //! Child processes that do not outlive the test.
 
 use std::io::Read;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
@@ -58,6 +58,15 @@ impl Running {
         Ok(Self {
             child: spawn(command).doing(what)?,
         })
+    }
+
+    /// Its input and output, where its command has them piped; once.
+    ///
+    /// # Errors
+    /// When it has none, or they were taken.
+    pub fn pipes(&mut self) -> Result<(ChildStdin, ChildStdout), Error> {
+        let pipes = self.child.stdin.take().zip(self.child.stdout.take());
+        pipes.ok_or_else(|| Error::new(format!("process {} has no pipes", self.child.id())))
     }
 
     /// Its process id.

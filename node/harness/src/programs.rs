@@ -96,7 +96,11 @@ impl Programs {
 
     /// A command for a program, with nothing of the tester's own settings in its environment.
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.path(program));
+        self.command_of(Command::new(self.path(program)))
+    }
+
+    /// The same of a command that runs a program somewhere else.
+    pub(crate) fn command_of(&self, mut command: Command) -> Command {
         for (name, _) in std::env::vars_os() {
             let name_text = name.to_string_lossy();
             if name_text.starts_with("MESH_") || name_text.starts_with("MESHKIT_") {

@@ -61,8 +61,12 @@ pub enum Command {
         #[arg(long)]
         mesh: String,
         /// The client's name.
-        #[arg(long)]
-        name: String,
+        #[arg(long, required_unless_present = "peer")]
+        name: Option<String>,
+        /// The id of the peer whose certificate it is: with `[[auth.binding]]` of `mesh.peer` it heartbeats and
+        /// acknowledges as that peer.
+        #[arg(long, conflicts_with = "name")]
+        peer: Option<String>,
         /// Where the files go.
         #[command(flatten)]
         output: Output,
@@ -127,10 +131,14 @@ pub struct TokenArgs {
     #[arg(long)]
     mesh: String,
     /// Whose token it is.
-    #[arg(long)]
-    subject: String,
-    /// `mesh.read`, `mesh.observe`, `mesh.operate` or `mesh.admin`. Repeat for more.
-    #[arg(long = "scope", required = true)]
+    #[arg(long, required_unless_present = "peer")]
+    subject: Option<String>,
+    /// The id of the peer whose token it is: it holds `mesh.peer`, `mesh.observe` to watch its shards, and
+    /// whatever `--scope` says beside.
+    #[arg(long, conflicts_with = "subject")]
+    peer: Option<String>,
+    /// `mesh.read`, `mesh.observe`, `mesh.operate`, `mesh.admin` or, for a peer, `mesh.peer`. Repeat for more.
+    #[arg(long = "scope", required_unless_present = "peer")]
     scopes: Vec<String>,
     /// How long it is good for: a number and s, m, h or d.
     #[arg(long, default_value = "12h", value_parser = token::parse_ttl)]
@@ -147,6 +155,30 @@ pub struct TokenArgs {
     /// Replace the file if it is there.
     #[arg(long)]
     force: bool,
+}
+
+impl TokenArgs {
+    fn claims(&self) -> Result<Claims, Error> {
+        let mesh = id("mesh", &self.mesh)?.to_owned();
+        let (issuer, key_id) = (self.issuer.clone(), self.key_id.clone());
+        if let Some(peer) = &self.peer {
+            let mut claims = Claims::of_peer(&mesh, id("peer", peer)?, self.ttl);
+            claims.scopes.extend(self.scopes.iter().cloned());
+            return Ok(Claims {
+                issuer,
+                key_id,
+                ..claims
+            });
+        }
+        Ok(Claims {
+            subject: self.subject.clone().unwrap_or_default(),
+            scopes: self.scopes.clone(),
+            ttl: self.ttl,
+            issuer,
+            mesh,
+            key_id,
+        })
+    }
 }
 
 /// Does what was asked; answers the files written.
@@ -180,16 +212,22 @@ pub fn run(command: &Command) -> Result<Vec<PathBuf>, Error> {
             ca,
             mesh,
             name,
+            peer,
             output,
             days,
         } => {
-            let (mesh, name) = (id("mesh", mesh)?.to_owned(), id("client", name)?.to_owned());
-            output.write(&issue::issue(
-                &ca.load()?,
-                &Identity::Client { mesh, name },
-                &[],
-                *days,
-            )?)
+            let mesh = id("mesh", mesh)?.to_owned();
+            let identity = match (peer, name) {
+                (Some(peer), _) => Identity::Peer {
+                    mesh,
+                    id: id("peer", peer)?.to_owned(),
+                },
+                (None, name) => Identity::Client {
+                    mesh,
+                    name: id("client", name.as_deref().unwrap_or_default())?.to_owned(),
+                },
+            };
+            output.write(&issue::issue(&ca.load()?, &identity, &[], *days)?)
         }
         Command::Renew { ca, cert, key, days } => {
             let certificate = issue::renew(&ca.load()?, cert, key, *days)?;
@@ -201,15 +239,7 @@ pub fn run(command: &Command) -> Result<Vec<PathBuf>, Error> {
             output.write_pair("pub", &made.public, &made.private)
         }
         Command::Token(args) => {
-            let claims = Claims {
-                subject: args.subject.clone(),
-                scopes: args.scopes.clone(),
-                ttl: args.ttl,
-                issuer: args.issuer.clone(),
-                mesh: id("mesh", &args.mesh)?.to_owned(),
-                key_id: args.key_id.clone(),
-            };
-            let signed = token::sign(&args.key, &claims)?;
+            let signed = token::sign(&args.key, &args.claims()?)?;
             files::write(&args.out, signed.as_bytes(), Secrecy::Secret, args.force)?;
             Ok(vec![args.out.clone()])
         }

@@ -57,9 +57,15 @@ pub fn replace(path: &Path, content: &[u8], secrecy: Secrecy) -> std::io::Result
         .create_new(true)
         .mode(secrecy.mode())
         .open(&beside)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)?;
+    let replaced = file
+        .write_all(content)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::rename(&beside, path));
+    if let Err(error) = replaced {
+        // Half a file is of no use to anybody; on a full disk it would even be in the way.
+        std::fs::remove_file(&beside).ok();
+        return Err(error);
+    }
     File::open(directory)?.sync_all()
 }
 

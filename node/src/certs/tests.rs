@@ -194,6 +194,44 @@ fn a_token_is_signed_for_one_mesh_and_written_for_its_owner_alone() {
 }
 
 #[test]
+fn a_peer_gets_a_certificate_and_a_token_of_its_own_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    certs(dir, "ca --mesh m --out DIR/ca").unwrap();
+    certs(
+        dir,
+        "client --ca DIR/ca.crt --ca-key DIR/ca.key --mesh m --peer edge-1 --out DIR/p",
+    )
+    .unwrap();
+    let found = identity::of_certificate(&der(&dir.join("p.crt"))).unwrap();
+    assert_eq!(found, "spiffe://m/peer/edge-1");
+    let wrong = certs(
+        dir,
+        "client --ca DIR/ca.crt --ca-key DIR/ca.key --mesh m --peer Edge --out DIR/q",
+    );
+    assert!(matches!(wrong, Err(Error::Invalid(_))));
+
+    certs(dir, "jwt-key --out DIR/jwt").unwrap();
+    certs(dir, "token --key DIR/jwt.key --mesh m --peer edge-1 --out DIR/t").unwrap();
+    let token = std::fs::read_to_string(dir.join("t")).unwrap();
+    let claims = jsonwebtoken::dangerous::insecure_decode::<serde_json::Value>(&token)
+        .unwrap()
+        .claims;
+    assert_eq!(claims["sub"], "spiffe://m/peer/edge-1");
+    assert_eq!(claims["scope"], "mesh.observe mesh.peer");
+    let wrong = certs(
+        dir,
+        "token --key DIR/jwt.key --mesh m --subject alice --scope mesh.peer --out DIR/t2",
+    );
+    assert!(wrong.unwrap_err().to_string().contains("spiffe://m/peer/ID"));
+    let wrong = certs(
+        dir,
+        "token --key DIR/jwt.key --mesh m --subject spiffe://n/peer/a --scope mesh.peer --out DIR/t2",
+    );
+    assert!(matches!(wrong, Err(Error::Invalid(_))));
+}
+
+#[test]
 fn durations_have_units_and_bounds() {
     assert_eq!(token::parse_ttl("90s").unwrap().as_secs(), 90);
     assert_eq!(token::parse_ttl("30d").unwrap().as_secs(), 2_592_000);

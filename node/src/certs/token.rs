@@ -8,10 +8,14 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde::Serialize;
 
+use super::identity::Identity;
 use super::{Error, files};
 
-/// The scopes there are. A higher one includes the lower.
-pub const SCOPES: [&str; 4] = ["mesh.read", "mesh.observe", "mesh.operate", "mesh.admin"];
+/// The scopes there are. A higher one includes the lower, but for [`PEER`], which stands beside them.
+pub const SCOPES: [&str; 5] = ["mesh.read", "mesh.observe", "mesh.operate", "mesh.admin", PEER];
+
+/// To speak as the peer that the subject names.
+pub const PEER: &str = "mesh.peer";
 
 /// A new key to sign tokens with, PEM.
 #[derive(Debug)]
@@ -48,6 +52,24 @@ pub struct Claims {
     pub key_id: String,
 }
 
+impl Claims {
+    /// Of a peer: to heartbeat and acknowledge as it, and to watch what is told of its shards.
+    pub fn of_peer(mesh: &str, peer: &str, ttl: Duration) -> Self {
+        let identity = Identity::Peer {
+            mesh: mesh.to_owned(),
+            id: peer.to_owned(),
+        };
+        Self {
+            subject: identity.to_string(),
+            scopes: vec![PEER.to_owned(), "mesh.observe".to_owned()],
+            ttl,
+            issuer: "meshkit".to_owned(),
+            mesh: mesh.to_owned(),
+            key_id: String::new(),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Body<'c> {
     iss: &'c str,
@@ -70,6 +92,12 @@ pub fn sign(key_file: &Path, claims: &Claims) -> Result<String, Error> {
         return Err(Error::Invalid(format!(
             "unknown scope {unknown:?}; scopes are {}",
             SCOPES.join(", ")
+        )));
+    }
+    if scopes.contains(PEER) && !is_peer(&claims.subject, &claims.mesh) {
+        return Err(Error::Invalid(format!(
+            "{PEER} is for peers alone: the subject has to be spiffe://{}/peer/ID (`--peer ID`)",
+            claims.mesh
         )));
     }
     let content = |detail: String| Error::Content {
@@ -104,6 +132,10 @@ pub fn sign(key_file: &Path, claims: &Claims) -> Result<String, Error> {
         doing: "signing the token",
         detail: error.to_string(),
     })
+}
+
+fn is_peer(subject: &str, mesh: &str) -> bool {
+    matches!(Identity::parse(subject), Some(Identity::Peer { mesh: of, .. }) if of == mesh)
 }
 
 /// Reads a duration such as `90s`, `15m`, `12h` or `30d`.

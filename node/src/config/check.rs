@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use super::Config;
 use super::document::{Entries, Place, Problems};
-use super::sections::{Api, Auth, Limits, Log, Mesh, Node, Raft, Retention, Storage, Telemetry, Tls};
+use super::sections::{
+    Api, Audit, Auth, AuthBinding, Limits, Log, Mesh, Node, Raft, Retention, Storage, Telemetry, Tls,
+};
 
 /// The scopes a binding may grant.
-const SCOPES: [&str; 4] = ["mesh.read", "mesh.observe", "mesh.operate", "mesh.admin"];
+const SCOPES: [&str; 5] = ["mesh.read", "mesh.observe", "mesh.operate", "mesh.admin", "mesh.peer"];
 
 pub(super) fn node(_: &Node, _: &Entries<'_>, _: &mut Problems) {}
 
@@ -123,6 +125,22 @@ pub(super) fn auth(auth: &Auth, entries: &Entries<'_>, problems: &mut Problems) 
     }
 }
 
+/// A binding with `mesh.peer` is one of peers, each under its own name.
+fn peers_only(mesh: &str, binding: &AuthBinding) -> Result<(), String> {
+    let named = match binding.subject.as_str() {
+        "" => &binding.spiffe,
+        subject => subject,
+    };
+    let id = named.strip_prefix(&format!("spiffe://{mesh}/peer/"));
+    let is_peer = id.is_some_and(|id| is_id(id) || (id == "*" && binding.subject.is_empty()));
+    if is_peer || !binding.scopes.0.iter().any(|scope| scope == "mesh.peer") {
+        return Ok(());
+    }
+    Err(format!(
+        "`scopes`: `mesh.peer` is for peers alone, and {named:?} is no peer of this mesh"
+    ))
+}
+
 /// What one section says of another: bindings are of names of this mesh. `bindings` are the places of theirs.
 pub(super) fn across(config: &Config, bindings: &[Place], problems: &mut Problems) {
     for (at, binding) in config.auth.binding.0.iter().enumerate() {
@@ -130,6 +148,10 @@ pub(super) fn across(config: &Config, bindings: &[Place], problems: &mut Problem
             let place = bindings.get(at).unwrap_or(&Place::Nowhere);
             let help = format!("like \"spiffe://{}/client/*\"", config.mesh.id);
             problems.add(place, format!("`spiffe`: {:?} {why}", binding.spiffe), Some(help));
+        } else if let Err(why) = peers_only(&config.mesh.id, binding) {
+            let place = bindings.get(at).unwrap_or(&Place::Nowhere);
+            let help = format!("like \"spiffe://{}/peer/*\", without a subject", config.mesh.id);
+            problems.add(place, why, Some(help));
         }
     }
 }
@@ -155,6 +177,8 @@ pub(super) fn log(log: &Log, entries: &Entries<'_>, problems: &mut Problems) {
     }
 }
 
+pub(super) fn audit(_: &Audit, _: &Entries<'_>, _: &mut Problems) {}
+
 pub(super) fn telemetry(telemetry: &Telemetry, entries: &Entries<'_>, problems: &mut Problems) {
     if telemetry
         .metrics_listen
@@ -165,6 +189,19 @@ pub(super) fn telemetry(telemetry: &Telemetry, entries: &Entries<'_>, problems: 
             &entries.place_of("metrics_listen"),
             "`metrics_listen` is not a loopback address",
             Some(help),
+        );
+    }
+    let collector = telemetry.otlp_endpoint.as_deref();
+    let is_one = |endpoint: &str| {
+        endpoint
+            .strip_prefix("http://")
+            .is_some_and(|at| host_and_port(at).is_ok())
+    };
+    if collector.is_some_and(|endpoint| !is_one(endpoint)) {
+        problems.add(
+            &entries.place_of("otlp_endpoint"),
+            "`otlp_endpoint` is not `http://host:port`",
+            Some("a collector on this machine can send traces on over TLS".to_owned()),
         );
     }
 }

@@ -19,7 +19,7 @@ use toml::de::DeTable;
 
 use document::{Document, Overrides, Place, Problem, Problems};
 pub use report::Invalid;
-use sections::{Api, Auth, Limits, Log, Mesh, Node, Raft, Retention, Storage, Telemetry, Tls};
+use sections::{Api, Audit, Auth, Limits, Log, Mesh, Node, Raft, Retention, Storage, Telemetry, Tls};
 use settings::Section;
 
 /// A configuration file larger than this is not one.
@@ -73,6 +73,8 @@ config! {
     limits: Limits;
     /// How much of the past is kept.
     retention: Retention;
+    /// The audit trail in files.
+    audit: Audit;
     /// Log lines.
     log: Log;
     /// Metrics and traces.
@@ -164,7 +166,8 @@ impl Config {
         resolve(&mut self.tls.ca_file);
         resolve(&mut self.tls.cert_file);
         resolve(&mut self.tls.key_file);
-        for file in self.auth.jwks_file.iter_mut().chain(&mut self.auth.key_files.0) {
+        let optional = self.audit.directory.iter_mut().chain(&mut self.auth.jwks_file);
+        for file in optional.chain(&mut self.auth.key_files.0) {
             resolve(file);
         }
     }

@@ -1,6 +1,6 @@
 //! The configuration as each part of the node wants it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Config;
@@ -74,6 +74,7 @@ impl Config {
                 connections: size(raft.connections_max),
                 connect_timeout: ms(raft.connect_timeout_ms),
                 request_timeout: ms(raft.request_timeout_ms),
+                snapshot_bytes_per_s: raft.snapshot_bytes_per_s,
                 chunk_timeout: ms(raft.snapshot_chunk_timeout_ms),
                 install_timeout: ms(raft.snapshot_install_timeout_ms),
                 write_timeout: ms(raft.write_timeout_ms),
@@ -109,9 +110,12 @@ impl Config {
             connections_max,
             connections_per_address_anonymous_max,
             streams_per_connection_max,
+            quic_handshakes_unproved_max: _,
             requests_in_flight_max,
             requests_in_flight_anonymous_max,
             principal_share_percent,
+            requests_per_second_max,
+            requests_burst_max,
             long_polls_max,
             body_bytes_max,
             header_bytes_max,
@@ -122,9 +126,13 @@ impl Config {
             page_items_max,
             pinned_lists_max,
             backups_max,
+            watches_max,
+            watch_backlog_bytes_max,
+            watch_lag_revisions_max,
         } = self.limits;
         let Api {
             listen: _,
+            http3: _,
             advertise: _,
             request_timeout_default_ms,
             request_timeout_max_ms,
@@ -138,8 +146,12 @@ impl Config {
             drain_timeout_ms,
             forward_connect_timeout_ms,
             pinned_list_ms,
+            watch_stall_timeout_ms,
         } = self.api;
         api_server::Config {
+            // Known once it is listened on.
+            http3_port: None,
+            session_max_s: self.auth.session_max_s,
             limits: api_server::Limits {
                 body_bytes_max: size(body_bytes_max),
                 header_bytes_max: count(header_bytes_max),
@@ -152,11 +164,16 @@ impl Config {
                 requests_in_flight_max: size(requests_in_flight_max),
                 requests_in_flight_anonymous_max: size(requests_in_flight_anonymous_max),
                 principal_share_percent: count(principal_share_percent),
+                requests_per_second_max,
+                requests_burst_max: count(requests_burst_max),
                 long_polls_max: size(long_polls_max),
                 page_items_default: count(page_items_default),
                 page_items_max: count(page_items_max),
                 pinned_lists_max: size(pinned_lists_max),
                 backups_max: size(backups_max),
+                watches_max: size(watches_max),
+                watch_backlog_bytes_max: size(watch_backlog_bytes_max),
+                watch_lag_revisions_max,
             },
             deadlines: api_server::Deadlines {
                 request_default_ms: request_timeout_default_ms,
@@ -173,6 +190,7 @@ impl Config {
                 // The rest of the time is for handing over leadership and flushing.
                 shutdown_ms: self.node.shutdown_timeout_ms / 2,
                 pinned_list_ms,
+                watch_stall_ms: watch_stall_timeout_ms,
             },
         }
     }
@@ -185,6 +203,7 @@ impl Config {
         let Auth {
             issuer,
             clock_skew_s,
+            session_max_s: _,
             jwks_file,
             key_files,
             binding,
@@ -218,6 +237,13 @@ impl Config {
             loopback_admin: false,
             token_bytes_max: size(self.limits.token_bytes_max),
         })
+    }
+
+    /// Where the files of the audit trail are, and how many there may be.
+    pub fn audit_files(&self) -> (PathBuf, usize) {
+        let directory = self.audit.directory.clone();
+        let directory = directory.unwrap_or_else(|| self.node.data_dir.join("audit"));
+        (directory, size(self.audit.files_max))
     }
 
     /// When the audit trail is signed.

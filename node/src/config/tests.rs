@@ -49,6 +49,7 @@ fn what_is_written_briefly_is_read_back() {
     }]);
     config.auth.key_files = value::Paths(vec!["/k1".into(), "/k 2".into()]);
     config.auth.jwks_file = Some("/jwks".into());
+    config.audit.directory = Some("/audit".into());
     config.telemetry.metrics_listen = Some(([127, 0, 0, 1], 9).into());
     config.log.format = sections::LogFormat::Json;
     let text = print::brief(&config);
@@ -98,7 +99,7 @@ fn broken_toml_is_shown_where_it_breaks() {
 #[test]
 fn the_environment_overrides_the_file_and_is_checked_alike() {
     let environment = [
-        ("MESHKIT_RAFT__HEARTBEAT_INTERVAL_MS", "75"),
+        ("MESHKIT_RAFT__HEARTBEAT_INTERVAL_MS", "60"),
         ("MESHKIT_API__LISTEN", "127.0.0.1:9"),
         ("MESHKIT_LOG__LEVEL", "debug"),
         ("MESHKIT_MESH__ID", "\"quoted\""),
@@ -106,7 +107,7 @@ fn the_environment_overrides_the_file_and_is_checked_alike() {
         ("MESHKIT_BIN_DIR", "not ours"),
     ];
     let config = parse(&format!("{LEAST}[raft]\nheartbeat_interval_ms = 50\n"), &environment).unwrap();
-    assert_eq!(config.raft.heartbeat_interval_ms, 75);
+    assert_eq!(config.raft.heartbeat_interval_ms, 60);
     assert_eq!(config.api.listen.port(), 9);
     assert_eq!(config.log.level, sections::LogLevel::Debug);
     assert_eq!(config.mesh.id, "quoted");
@@ -145,6 +146,10 @@ fn values_have_to_fit_each_other() {
         (
             "[[auth.binding]]\nspiffe = \"https://m/client/a\"\nscopes = [\"mesh.read\"]\n",
             "must begin with `spiffe://m/`",
+        ),
+        (
+            "[[auth.binding]]\nspiffe = \"spiffe://m/client/*\"\nscopes = [\"mesh.peer\"]\n",
+            "`mesh.peer` is for peers alone",
         ),
         (
             "[[auth.binding]]\nspiffe = \"spiffe://n/client/a\"\nscopes = [\"mesh.read\"]\n",

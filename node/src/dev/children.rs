@@ -171,7 +171,7 @@ impl Children {
     }
 }
 
-fn how(status: ExitStatus) -> String {
+pub(super) fn how(status: ExitStatus) -> String {
     match (status.signal(), status.code()) {
         (Some(signal), _) => format!("was killed by signal {signal}"),
         (None, Some(code)) => format!("ended with exit code {code}"),
@@ -179,7 +179,7 @@ fn how(status: ExitStatus) -> String {
     }
 }
 
-fn tail(log: &std::path::Path) -> std::io::Result<String> {
+pub(super) fn tail(log: &std::path::Path) -> std::io::Result<String> {
     let mut file = File::open(log)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES)))?;

@@ -1,6 +1,6 @@
 //! Which ports the nodes listen on.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
 use crate::exit::{Exit, Failure};
 
@@ -48,7 +48,7 @@ pub fn assign(nodes: u16, base: u16) -> Result<Vec<Ports>, Failure> {
             (base + node, base + RAFT_OFFSET + node)
         };
         for port in [api, raft] {
-            if base != 0 && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err() {
+            if base != 0 && (TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err() || !udp_is_free(port)) {
                 return Err(Failure::new(
                     Exit::Config,
                     format!("port {port} is taken; choose others with --base-port, or 0 for free ones"),
@@ -60,13 +60,20 @@ pub fn assign(nodes: u16, base: u16) -> Result<Vec<Ports>, Failure> {
     Ok(assigned)
 }
 
+/// Whether HTTP/3 finds the same port.
+fn udp_is_free(port: u16) -> bool {
+    UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
 fn free(held: &mut Vec<TcpListener>) -> Result<u16, Failure> {
     for _ in 0..ATTEMPTS {
         let mut random = [0_u8; 2];
         aws_lc_rs::rand::fill(&mut random)
             .map_err(|_| Failure::new(Exit::Failed, "the operating system gives no randomness"))?;
         let port = FREE.start + u16::from_be_bytes(random) % (FREE.end - FREE.start);
-        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            && udp_is_free(port)
+        {
             held.push(listener);
             return Ok(port);
         }

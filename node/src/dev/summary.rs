@@ -15,6 +15,7 @@ use crate::exit::{Exit, Failure};
 
 use super::children::Children;
 use super::credentials::{self, Credentials};
+use super::fleet;
 use super::layout::Layout;
 use super::ports::Ports;
 
@@ -158,6 +159,8 @@ pub struct Summary<'s> {
     pub context: &'s Path,
     /// Certificates and tokens.
     pub credentials: &'s Credentials,
+    /// The simulated peers, where there are any.
+    pub fleet: Option<fleet::Size>,
 }
 
 impl Summary<'_> {
@@ -205,12 +208,25 @@ impl Summary<'_> {
                 node.raft()
             );
         }
+        if let Some(fleet::Size { peers, shards }) = self.fleet {
+            let namespace = fleet::NAMESPACE;
+            println!("  {peers} simulated peers serve the {shards} shards of namespace {namespace}");
+        }
         let last = nodes.last().map_or(0, |node| children.pid(node.ports.node));
         println!("\nIn another terminal:\n");
         println!("  export MESH_CONTEXT={}", self.context.display());
         println!("  mesh status");
-        println!("  mesh peers register peer-1 --endpoint 127.0.0.1:9001");
-        println!("  mesh peers drain peer-1 --reason 'a first drain' --yes --wait");
+        match self.fleet {
+            Some(_) => {
+                println!("  mesh shards list --namespace {}", fleet::NAMESPACE);
+                println!("  mesh shards locate {} customer-17", fleet::NAMESPACE);
+                println!("  mesh peers drain peer-0001 --reason 'a first drain' --yes --wait");
+            }
+            None => {
+                println!("  mesh peers register peer-1 --endpoint 127.0.0.1:9001");
+                println!("  mesh peers drain peer-1 --reason 'a first drain' --yes --wait");
+            }
+        }
         println!("  mesh audit list");
         println!("  kill -9 {last}     # any one node may die; nothing that was acknowledged is lost");
         println!("\nCtrl-C here stops everything.");

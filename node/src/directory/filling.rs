@@ -15,6 +15,15 @@ use crate::exit::Failure;
 /// Says that a restore was begun and not finished.
 const UNFINISHED: &str = "RESTORING";
 
+/// The same while it is being written.
+const BEGINNING: &str = "RESTORING.new";
+
+/// What a restore that was not finished may have left: all of it is made again.
+const LEFT: [&str; 3] = ["log", "state", "IDENTITY"];
+
+/// An identity that was never finished.
+const NAMELESS: &str = "IDENTITY.new";
+
 /// What the file says to whoever finds it.
 const TEXT: &str = "A restore was begun here and not finished. Run `meshkit-node restore` again.\n";
 
@@ -34,30 +43,38 @@ impl Filling {
     pub fn begin(config: &Config) -> Result<Self, Failure> {
         let path = &config.node.data_dir;
         let lock = lock(path)?;
-        if let Some(marker) = read_marker(path)? {
+        let unfinished = is_unfinished(path);
+        if !unfinished && let Some(marker) = read_marker(path)? {
             let why = format!(
                 "holds the data of node {} of cluster {} of mesh {}; restore only fills an empty one",
                 marker.node, marker.cluster, marker.mesh
             );
             return Err(refused(path, &why));
         }
-        let unfinished = is_unfinished(path);
         let unreadable = |error: io::Error| disk(path, "cannot be read", &error);
         for entry in std::fs::read_dir(path).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let name = entry.file_name();
-            if name == "LOCK" || name == UNFINISHED {
+            if name == "LOCK" || name == UNFINISHED || name == BEGINNING {
                 continue;
             }
-            if !(unfinished && (name == "log" || name == "state")) {
+            // A node that was killed when it first started leaves that much, and nothing else.
+            let nobody = name == NAMELESS;
+            let left = unfinished && LEFT.iter().any(|left| name == *left);
+            if !(nobody || left) {
                 let why = format!(
                     "is not empty: {} is in it; restore only fills an empty one",
                     name.display()
                 );
                 return Err(refused(path, &why));
             }
-            std::fs::remove_dir_all(entry.path())
-                .map_err(|error| disk(path, "what an unfinished restore left cannot be removed", &error))?;
+            let left = entry.path();
+            let removed = if left.is_dir() {
+                std::fs::remove_dir_all(&left)
+            } else {
+                std::fs::remove_file(&left)
+            };
+            removed.map_err(|error| disk(path, "what an unfinished restore left cannot be removed", &error))?;
         }
         files::replace(&path.join(UNFINISHED), TEXT.as_bytes(), Secrecy::Public)
             .map_err(|error| disk(path, "cannot be written to", &error))?;
@@ -130,6 +147,28 @@ mod tests {
         let refused = Filling::begin(&config).unwrap_err();
         assert_eq!(refused.exit, Exit::Directory);
         assert!(refused.message.contains("holds the data of node 1"), "{refused}");
+    }
+
+    #[test]
+    fn it_may_be_ended_at_any_step_and_begun_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        // While the first file was written, for lack of space say.
+        std::fs::write(dir.path().join(BEGINNING), "A rest").unwrap();
+        std::fs::write(dir.path().join(NAMELESS), "meshkit-da").unwrap();
+        let filling = Filling::begin(&config).unwrap();
+        assert!(!dir.path().join(BEGINNING).exists());
+        // With the marker half written, and with the marker there and the note of what is unfinished too.
+        std::fs::write(dir.path().join(NAMELESS), "meshkit-da").unwrap();
+        write_marker(dir.path(), &filling.marker).unwrap();
+        drop(filling);
+        let refused = DataDirectory::open(&config).unwrap_err();
+        assert!(
+            refused.exit == Exit::Directory && refused.message.contains("restore"),
+            "{refused}"
+        );
+        Filling::begin(&config).unwrap().done().unwrap();
+        assert!(DataDirectory::open(&config).unwrap().marker().founder);
     }
 
     #[test]

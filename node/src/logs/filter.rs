@@ -17,11 +17,13 @@ const PARTS: [(&str, &str); 7] = [
 ];
 
 /// Libraries below us that log.
-const LIBRARIES: [&str; 8] = [
+const LIBRARIES: [&str; 10] = [
     "openraft",
     "h2",
     "hyper",
     "hyper_util",
+    "quinn",
+    "quinn_proto",
     "rustls",
     "tokio_rustls",
     "tonic",

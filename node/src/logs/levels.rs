@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use api_server::ports;
 use tokio::task::AbortHandle;
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
@@ -14,6 +14,7 @@ use tracing_subscriber::{Layer, Registry, fmt, reload};
 use super::filter::Filter;
 use super::ring::Ring;
 use crate::config::sections::{Log, LogFormat, LogLevel};
+use crate::traces::Traces;
 
 /// How much of the log is kept in memory.
 const KEPT_BYTES: usize = 1 << 20;
@@ -24,6 +25,8 @@ pub struct Levels {
     handle: reload::Handle<Targets, Registry>,
     state: Arc<Mutex<State>>,
     kept: Ring,
+    /// Whether spans are made for traces.
+    traced: bool,
 }
 
 #[derive(Debug)]
@@ -48,7 +51,7 @@ impl Levels {
     /// stays.
     pub fn reload(&self, log: &Log) -> Result<(), String> {
         let mut state = self.state();
-        let targets = configured(log)?;
+        let targets = configured(log, self.traced)?;
         if state.passing.is_none() {
             self.handle.reload(targets).map_err(|error| error.to_string())?;
         }
@@ -70,7 +73,7 @@ impl Levels {
                 until: None,
             });
         };
-        let targets = Filter::parse(filter)?.targets(level(state.configured.level));
+        let targets = targets(&Filter::parse(filter)?, level(state.configured.level), self.traced);
         self.handle.reload(targets).map_err(|error| error.to_string())?;
         state.number += 1;
         let number = state.number;
@@ -128,7 +131,7 @@ impl Levels {
     }
 
     fn go_back(&self, state: &mut State) -> Result<(), String> {
-        let targets = configured(&state.configured)?;
+        let targets = configured(&state.configured, self.traced)?;
         self.handle.reload(targets).map_err(|error| error.to_string())?;
         if let Some(before) = state.passing.take() {
             before.end.abort();
@@ -137,12 +140,13 @@ impl Levels {
     }
 }
 
-/// Starts logging for the whole process. To be called once.
+/// Starts logging for the whole process, and what collects traces, where there is something. To be called once.
 ///
 /// # Errors
 /// When somebody has done so already, or the filter cannot be read.
-pub fn start(log: &Log) -> Result<Levels, String> {
-    let (filter, handle) = reload::Layer::new(configured(log)?);
+pub fn start(log: &Log, traces: Option<&Traces>) -> Result<Levels, String> {
+    let traced = traces.is_some();
+    let (filter, handle) = reload::Layer::new(configured(log, traced)?);
     let kept = Ring::new(KEPT_BYTES);
     let lines = match log.format {
         LogFormat::Text => fmt::layer()
@@ -159,7 +163,8 @@ pub fn start(log: &Log) -> Result<Levels, String> {
     };
     tracing_subscriber::registry()
         .with(filter)
-        .with(lines)
+        .with(lines.with_filter(filter_fn(|of| of.target() != raft::traces::TARGET)))
+        .with(traces.map(Traces::layer))
         .try_init()
         .map_err(|error| error.to_string())?;
     let state = State {
@@ -171,6 +176,7 @@ pub fn start(log: &Log) -> Result<Levels, String> {
         handle,
         state: Arc::new(Mutex::new(state)),
         kept,
+        traced,
     })
 }
 
@@ -184,8 +190,15 @@ fn level(level: LogLevel) -> LevelFilter {
     }
 }
 
-fn configured(log: &Log) -> Result<Targets, String> {
-    Ok(Filter::parse(&log.filter)?.targets(level(log.level)))
+fn configured(log: &Log, traced: bool) -> Result<Targets, String> {
+    Ok(targets(&Filter::parse(&log.filter)?, level(log.level), traced))
+}
+
+/// What is let through. Spans for traces are no log lines: whether they are made does not depend on a level, and where
+/// nobody collects them they cost nothing.
+fn targets(filter: &Filter, level: LevelFilter, traced: bool) -> Targets {
+    let traces = if traced { LevelFilter::ERROR } else { LevelFilter::OFF };
+    filter.targets(level).with_target(raft::traces::TARGET, traces)
 }
 
 /// Level and exceptions of the configuration as one filter.

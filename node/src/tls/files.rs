@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use api_quic::quinn::EndpointConfig;
+use api_quic::quinn::crypto::rustls::QuicServerConfig;
 use arc_swap::ArcSwap;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
@@ -20,7 +22,7 @@ use super::expiry::{self, Expiries, Expiry};
 use super::signer::NodeKey;
 use super::standing::{Side, Standings};
 use super::verify::NodeVerifier;
-use super::{Error, alpn};
+use super::{Error, alpn, endpoint};
 use crate::certs::identity::{self, Identity};
 use crate::config::sections;
 
@@ -40,6 +42,11 @@ pub struct Certificates {
 /// One state of the files.
 pub(super) struct Loaded {
     pub(super) api: Arc<ServerConfig>,
+    /// The same as `api`, for QUIC.
+    pub(super) quic: Arc<QuicServerConfig>,
+    /// For the endpoint that QUIC connections come to. It is made once: a key that is replaced while the node runs counts
+    /// for it from the next start on.
+    pub(super) endpoint: EndpointConfig,
     pub(super) raft: Arc<ServerConfig>,
     pub(super) dial_api: Arc<ClientConfig>,
     pub(super) dial_raft: Arc<ClientConfig>,
@@ -175,13 +182,17 @@ impl Loaded {
         })?;
         let leaf = chain.first().map(|leaf| leaf.to_vec()).unwrap_or_default();
         let signer = NodeKey::new(&leaf, key()?.secret_der()).map_err(|why| file(&tls.key_file, why))?;
+        let endpoint = endpoint::settings(key()?.secret_der()).map_err(Error::Mismatch)?;
         let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build();
         let clients = clients.map_err(|error| Error::Mismatch(error.to_string()))?;
+        let api = server(&provider, &roots, chain.clone(), key()?, Purpose::Api, tls)?;
         Ok(Self {
             signer,
+            endpoint,
             clients,
             nodes: verifier.clone(),
-            api: Arc::new(server(&provider, &roots, chain.clone(), key()?, Purpose::Api, tls)?),
+            quic: api_quic::config::server_tls(&api).map_err(|error| Error::Mismatch(error.to_string()))?,
+            api: Arc::new(api),
             raft: Arc::new(server(&provider, &roots, chain.clone(), key()?, Purpose::Raft, tls)?),
             dial_api: Arc::new(client(&provider, &verifier, chain.clone(), key()?, Purpose::Api, tls)?),
             dial_raft: Arc::new(client(&provider, &verifier, chain, key()?, Purpose::Raft, tls)?),

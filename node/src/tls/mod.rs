@@ -1,15 +1,17 @@
 //! The node's own TLS: listeners and dialler of production.
 //!
-//! Both listeners show the node's certificate. The API listener takes clients with or without a
+//! All listeners show the node's certificate. The API listeners, over TCP and QUIC, take clients with or without a
 //! certificate of the mesh's authorities, the Raft listener only those with one, and the dialler
 //! insists on a node of this mesh and cluster. What they yield is a byte stream and who is at the
 //! other end: nothing behind them knows TLS. Whether who that is still counts travels with it, as a
 //! standing that a change of the authorities withdraws.
 
 pub mod dial;
+mod endpoint;
 pub mod expiry;
 pub mod files;
 pub mod listen;
+pub mod quic;
 mod signer;
 mod standing;
 mod verify;
@@ -17,6 +19,7 @@ mod verify;
 pub use dial::TlsDial;
 pub use files::Certificates;
 pub use listen::{Door, TlsListen};
+pub use quic::QuicDoor;
 
 use std::path::PathBuf;
 

@@ -1,12 +1,15 @@
 //! JSON to messages. Strict: what a message has no place for is refused, and the refusal names the field.
 
-use std::{collections::HashMap, fmt, str::FromStr};
+use std::{cell::Cell, collections::HashMap, fmt, str::FromStr};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use prost_reflect::{DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value};
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::Error;
+
+/// The most values of one document, those within others counted: what a text of tiny ones costs is many times its length.
+pub const VALUES_MAX: usize = 65_536;
 
 /// How much of a bad value an error repeats.
 const SHOWN_CHARS_MAX: usize = 60;
@@ -30,9 +33,14 @@ impl Object {
     /// Parses a text that is one JSON object.
     ///
     /// # Errors
-    /// The text is not JSON, not an object, nested too deeply, or has a member twice.
+    /// The text is not JSON, not an object, nested too deeply, has a member twice, or more than [`VALUES_MAX`] values.
     pub fn parse(text: &[u8]) -> Result<Self, Error> {
-        match serde_json::from_slice(text).map_err(|error| Error::new(error.to_string()))? {
+        let left = Cell::new(VALUES_MAX);
+        let mut reader = serde_json::Deserializer::from_slice(text);
+        let tree = TreeVisitor { left: &left }
+            .deserialize(&mut reader)
+            .and_then(|tree| reader.end().map(|()| tree));
+        match tree.map_err(|error| Error::new(error.to_string()))? {
             Tree::Object(object) => Ok(object),
             other => Err(Error::new(format!("expected a JSON object, found {}", other.what()))),
         }
@@ -234,15 +242,25 @@ fn shown(text: &str) -> String {
         .collect()
 }
 
-impl<'de> Deserialize<'de> for Tree {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TreeVisitor)
+/// Reads one value.
+#[derive(Clone, Copy)]
+struct TreeVisitor<'l> {
+    /// How many more there may be.
+    left: &'l Cell<usize>,
+}
+
+impl<'de> DeserializeSeed<'de> for TreeVisitor<'_> {
+    type Value = Tree;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {
+        let left = self.left.get().checked_sub(1);
+        let left = left.ok_or_else(|| D::Error::custom(format_args!("a document has at most {VALUES_MAX} values")))?;
+        self.left.set(left);
+        deserializer.deserialize_any(self)
     }
 }
 
-struct TreeVisitor;
-
-impl<'de> Visitor<'de> for TreeVisitor {
+impl<'de> Visitor<'de> for TreeVisitor<'_> {
     type Value = Tree;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -279,7 +297,7 @@ impl<'de> Visitor<'de> for TreeVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Tree, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) = access.next_element()? {
+        while let Some(item) = access.next_element_seed(self)? {
             items.push(item);
         }
         Ok(Tree::List(items))
@@ -288,7 +306,8 @@ impl<'de> Visitor<'de> for TreeVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Tree, A::Error> {
         let mut members: Vec<(String, Tree)> = Vec::new();
         let mut names = std::collections::HashSet::new();
-        while let Some((name, tree)) = access.next_entry::<String, Tree>()? {
+        while let Some(name) = access.next_key::<String>()? {
+            let tree = access.next_value_seed(self)?;
             if !names.insert(name.clone()) {
                 return Err(A::Error::custom(format_args!(
                     "the member `{}` is there twice",

@@ -166,3 +166,13 @@ fn a_setting_is_a_number_a_text_or_null() {
         assert!(error.contains("settings"), "{error}");
     }
 }
+
+#[test]
+fn a_document_has_so_many_values_and_no_more() {
+    let document = |items: usize| format!(r#"{{"nodes":[{}]}}"#, vec!["{}"; items].join(","));
+    // The document itself and its list are values as well.
+    let most = VALUES_MAX - 2;
+    assert!(Object::parse(document(most).as_bytes()).is_ok());
+    let refused = Object::parse(document(most + 1).as_bytes()).unwrap_err();
+    assert!(refused.to_string().contains("at most 65536 values"), "{refused}");
+}

@@ -17,15 +17,20 @@ fn every_method_is_annotated() {
     assert!(methods::all().len() >= 19);
     let services: BTreeSet<_> = methods::all().iter().map(|method| method.service.as_str()).collect();
     let expected = [
+        "ApprovalService",
         "AuditService",
         "AuthService",
         "BackupService",
         "ClusterDescriptorService",
         "ClusterService",
         "ConfigService",
+        "NamespaceService",
         "NodeService",
         "OperationService",
         "PeerService",
+        "PresenceService",
+        "ShardService",
+        "WatchService",
     ];
     assert_eq!(services, expected.into());
 }
@@ -74,7 +79,11 @@ fn routes_fit_their_requests() {
         }
         let reads = method.http.verb == HttpVerb::Get;
         // What changes one node by itself is no mutation, which is the leader's.
-        let changes = method.mutation || method.service == "NodeService" && !reads;
+        // Sessions are begun and ended by way of any node, as a backup is noted.
+        let elsewhere = method.service == "NodeService" || method.service == "AuthService";
+        // A simulation asks with a body, and changes nothing; what a peer says of itself is not replicated.
+        let asks = method.name == "SimulateShards" || method.name == "Heartbeat";
+        let changes = method.mutation || (elsewhere || asks) && !reads;
         assert_eq!(reads, !changes, "{}: GET is for reads alone", method.path);
         let bodiless = reads || method.http.verb == HttpVerb::Delete;
         assert_eq!(bodiless, !method.http.body, "{}", method.path);
@@ -132,6 +141,7 @@ fn wide_integers_fit_json_numbers() {
         ("mesh_time_ms", "milliseconds: 285,000 years"),
         ("id", "node ids are given out from 1"),
         ("node", "node ids are given out from 1"),
+        ("from", "node ids are given out from 1"),
         ("to", "node ids are given out from 1"),
         ("removed", "node ids are given out from 1"),
         ("answered_by", "node ids are given out from 1"),
@@ -148,6 +158,19 @@ fn wide_integers_fit_json_numbers() {
         ("after", "a setting: no range goes above 10^12"),
         ("ttl_ms", "milliseconds: seven days at most"),
         ("for_ms", "milliseconds: a day at most"),
+        ("policy_version", counted_by_commits),
+        ("begun", counted_by_commits),
+        ("at_revision", counted_by_commits),
+        ("from_revision", counted_by_commits),
+        ("seen_revision", counted_by_commits),
+        ("view_revision", counted_by_commits),
+        ("mesh_epoch", "one per promotion or restore"),
+        ("shard_epoch", counted_by_commits),
+        ("epoch_before", counted_by_commits),
+        ("epoch_after", counted_by_commits),
+        ("capacity", "more is refused"),
+        ("load", "more is refused"),
+        ("telemetry", "more is refused"),
         ("keep_ms", "milliseconds: 285,000 years"),
     ];
     for message in messages() {
@@ -187,6 +210,16 @@ fn lists_have_one_shape() {
             );
         }
     }
+}
+
+/// What leaves no line in the log of nodes where it went well.
+#[test]
+fn only_heartbeats_are_routine() {
+    let routine = methods::all().iter().filter(|method| method.routine);
+    assert_eq!(
+        routine.map(|method| method.name.as_str()).collect::<Vec<_>>(),
+        ["Heartbeat"]
+    );
 }
 
 #[test]

@@ -6,7 +6,9 @@
 
 mod error;
 mod framing;
+mod memory;
 mod options;
+mod verify;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ use raft::engine::{Batch, Change, Durability, Engine, EngineError, KeyRange, Row
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{ColumnFamily, DB, FlushOptions, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
 
+pub use memory::Memory;
 pub use options::Options;
 
 use error::translate;
@@ -25,6 +28,7 @@ pub struct RocksEngine {
     db: DB,
     store: Store,
     path: PathBuf,
+    options: Options,
 }
 
 impl std::fmt::Debug for RocksEngine {
@@ -46,13 +50,16 @@ impl RocksEngine {
         let context = || format!("{} store in {}", store.as_str(), path.display());
         framing::check(path)?;
         std::fs::create_dir_all(path).map_err(|e| EngineError::io(context(), e))?;
-        let tables = store.tables().iter().map(|t| options.table(*t));
-        let db =
-            DB::open_cf_descriptors(&options.database(store), path, tables).map_err(|e| translate(&context(), e))?;
+        let shared = options.shared(store);
+        let tables = store.tables().iter().map(|t| options.table(*t, &shared));
+        let mut database = options.database(store);
+        shared.bound(&mut database);
+        let db = DB::open_cf_descriptors(&database, path, tables).map_err(|e| translate(&context(), e))?;
         let engine = Self {
             db,
             store,
             path: path.to_path_buf(),
+            options: options.clone(),
         };
         engine.check_bookkeeping()?;
         Ok(engine)
@@ -179,7 +186,7 @@ impl Engine for RocksEngine {
         }
         for KeyRange { table, from, to } in ranges {
             let mut options = Self::bounded(from, to);
-            // All of it is read once: it would push out what is read often, and the disk is what is to be looked at.
+            // All of it is read once: it would push out what is read often.
             options.fill_cache(false);
             for row in pinned.iterator_cf_opt(self.table(*table)?, options, IteratorMode::Start) {
                 let (key, value) = row.map_err(|e| self.failed("export", e))?;
@@ -190,6 +197,10 @@ impl Engine for RocksEngine {
             }
         }
         Ok(())
+    }
+
+    fn verify(&self, visit: &mut dyn FnMut(usize) -> ControlFlow<()>) -> Result<(), EngineError> {
+        self.verify_files(visit)
     }
 
     fn checkpoint(&self, to: &Path) -> Result<(), EngineError> {

@@ -1,25 +1,70 @@
 //! Who is a member, who votes, and who leads.
 
 use std::collections::{BTreeMap, BTreeSet};
+
 use std::time::Duration;
 
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
 use statemachine::cluster::AlarmKind;
 use statemachine::{NodeId, Stamp, cluster};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::error::{Error, Leader, MembershipRefusal};
+use crate::handle::foresee::{Change, listed};
 use crate::handle::{Endpoint, Handle};
 use crate::health::unfit_to_lead;
 use crate::net::join::{self, JoinError, JoinRequest};
 use crate::node::leader_of;
-use crate::status::{Role, Status};
+use crate::status::Role;
 
-/// Between two looks at who answers.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// A change of members or leadership that somebody asks for.
+#[derive(Clone, Debug)]
+pub enum MemberChange {
+    /// A node becomes a learner.
+    Add(NodeId, Endpoint),
+    /// A learner becomes a voter.
+    Promote(NodeId),
+    /// A node goes for good.
+    Remove {
+        /// The node.
+        node: NodeId,
+        /// As of [`Handle::remove_node`].
+        force: bool,
+    },
+    /// Another leads: this one, or whoever has most of the log.
+    Transfer(Option<NodeId>),
+}
+
+/// Of a change's time, what is kept for saying how far it got.
+const TO_SAY_SO: Duration = Duration::from_millis(250);
 
 impl Handle {
+    /// Looks at every rule that stands against a change, and does not make it. Leader only.
+    ///
+    /// # Errors
+    /// What making it would be refused with.
+    pub async fn check_change(&self, change: MemberChange, deadline: Instant) -> Result<(), Error> {
+        self.check_running()?;
+        self.check_leads()?;
+        match change {
+            MemberChange::Add(node, endpoint) => {
+                join::check_new(&self.node.raft, &self.node.publisher, node, &endpoint).map(|_| ())
+            }
+            MemberChange::Promote(node) => self.foresee(Change::Add(node), deadline).await,
+            MemberChange::Remove { node, force } => self.check_removal(node, force, deadline).await.map(|_| ()),
+            MemberChange::Transfer(to) => self.successor(to).map(|_| ()),
+        }
+    }
+
+    fn check_leads(&self) -> Result<(), Error> {
+        let status = self.status();
+        if status.is_leader() {
+            return Ok(());
+        }
+        Err(Error::NotLeader { leader: status.leader })
+    }
+
     /// Adds a node that receives the log and does not vote. Leader only. Returns when the change
     /// is committed, not when the node has caught up: [`Status`] shows its lag. May be repeated.
     ///
@@ -27,15 +72,12 @@ impl Handle {
     /// [`Error::Membership`]: it was removed for good, or there is a member with its id.
     pub async fn add_learner(&self, node: NodeId, endpoint: Endpoint, deadline: Instant) -> Result<(), Error> {
         self.check_running()?;
-        let status = self.status();
-        if !status.is_leader() {
-            return Err(Error::NotLeader { leader: status.leader });
-        }
+        self.check_leads()?;
         if !join::check_new(&self.node.raft, &self.node.publisher, node, &endpoint)? {
             return Ok(());
         }
         let change = ChangeMembers::AddNodes(BTreeMap::from([(node.0, endpoint)]));
-        self.change(change, deadline).await
+        self.change(change, true, deadline).await
     }
 
     /// Asks the cluster to take this node in, as a token that was given for it says; goes from one member to the next
@@ -58,11 +100,12 @@ impl Handle {
     /// Lets a member vote. Leader only. One that votes already stays as it is.
     ///
     /// # Errors
-    /// [`Error::Membership`]: it is not a member.
+    /// [`Error::Membership`]: it is not a member, or too few voters answer for it to be committed.
     pub async fn add_voter(&self, node: NodeId, deadline: Instant) -> Result<(), Error> {
         self.check_running()?;
-        self.change(ChangeMembers::AddVoterIds(BTreeSet::from([node.0])), deadline)
-            .await
+        self.foresee(Change::Add(node), deadline).await?;
+        let change = ChangeMembers::AddVoterIds(BTreeSet::from([node.0]));
+        self.change(change, true, deadline).await
     }
 
     /// Makes exactly these members the voters; others that vote now become learners. Leader only.
@@ -72,14 +115,39 @@ impl Handle {
     pub async fn change_membership(&self, voters: BTreeSet<NodeId>, deadline: Instant) -> Result<(), Error> {
         self.check_running()?;
         let voters: BTreeSet<u64> = voters.into_iter().map(|n| n.0).collect();
-        self.change(ChangeMembers::ReplaceAllVoters(voters), deadline).await
+        self.change(ChangeMembers::ReplaceAllVoters(voters), true, deadline)
+            .await
     }
 
-    async fn change(&self, change: ChangeMembers<u64, Endpoint>, deadline: Instant) -> Result<(), Error> {
-        match timeout_at(deadline, self.node.raft.change_membership(change, true)).await {
+    /// `retain`: voters that are none any more stay as learners.
+    pub(super) async fn change(
+        &self,
+        change: ChangeMembers<u64, Endpoint>,
+        retain: bool,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let by = deadline.checked_sub(TO_SAY_SO).unwrap_or(deadline);
+        match timeout_at(by, self.node.raft.change_membership(change, retain)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(self.node.proposer.explain(error)),
-            Err(_) => Err(Error::DeadlineExceeded { maybe_applied: true }),
+            Err(_) => Err(self.under_way()),
+        }
+    }
+
+    /// What became of a change that was not through by its deadline.
+    fn under_way(&self) -> Error {
+        let Some(change) = self.status().change else {
+            return Error::DeadlineExceeded { maybe_applied: true };
+        };
+        let reason = format!(
+            "the change of the voters {} to {} is begun, and waits for a majority of both to answer, as every write does \
+             now. Start those that do not: it is then completed by itself. `mesh members list --consistency local` shows how it stands",
+            listed(&change.from),
+            listed(&change.to)
+        );
+        Error::Unavailable {
+            reason,
+            maybe_applied: true,
         }
     }
 
@@ -87,12 +155,12 @@ impl Handle {
     /// list of removed nodes, whose connections are refused. Leader only; a leader asked to remove
     /// itself hands leadership over and answers [`Error::NotLeader`]. May be repeated.
     ///
-    /// `force` takes it out also where too few of the remaining voters answer: nothing is committed then, this change
-    /// included, until enough do.
+    /// `force` takes it out also where each voter that stays and answers would be needed from then on, because another
+    /// does not answer. What could not be committed is refused all the same.
     ///
     /// # Errors
-    /// [`Error::Membership`]: it is not a member, or the last voter, or too few of the remaining
-    /// voters answer.
+    /// [`Error::Membership`]: it is not a member, or the last voter, or too few voters answer: nothing was changed.
+    /// [`Error::Unavailable`] that may have been applied: voters died meanwhile, and the change waits for them.
     pub async fn remove_node(
         &self,
         node: NodeId,
@@ -102,40 +170,40 @@ impl Handle {
         deadline: Instant,
     ) -> Result<(), Error> {
         self.check_running()?;
-        let status = self.status();
-        if !status.is_leader() {
-            return Err(Error::NotLeader { leader: status.leader });
-        }
-        let member = status.members.iter().find(|m| m.node == node);
-        match member {
-            None if self.view().state().cluster.is_removed(node) => return Ok(()),
-            // Out of the membership by an attempt that got no further.
-            None if self.view().state().cluster.node(node).is_some() => {
-                return self.list_removed(node, actor, reason, deadline).await;
-            }
-            None => {
-                let reason = format!("node {node} is not a member");
-                return Err(Error::membership(MembershipRefusal::NotAMember, reason));
-            }
-            Some(member) if member.voter => self.check_removable(node, force, deadline).await?,
-            Some(_) => {}
-        }
+        self.check_leads()?;
+        let standing = self.check_removal(node, force, deadline).await?;
+        let gone = BTreeSet::from([node.0]);
+        let change = match standing {
+            Leaving::Gone => return Ok(()),
+            Leaving::Unlisted => return self.list_removed(node, actor, reason, deadline).await,
+            Leaving::Voter => ChangeMembers::RemoveVoters(gone),
+            Leaving::Learner => ChangeMembers::RemoveNodes(gone),
+        };
         if node == self.node() {
             self.transfer_leadership(None, deadline).await?;
             return Err(Error::NotLeader { leader: self.leader() });
         }
-        let gone = BTreeSet::from([node.0]);
-        let change = match member {
-            Some(member) if member.voter => ChangeMembers::RemoveVoters(gone),
-            Some(_) | None => ChangeMembers::RemoveNodes(gone),
-        };
-        let changed = self.node.raft.change_membership(change, false);
-        match timeout_at(deadline, changed).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(self.node.proposer.explain(error)),
-            Err(_) => return Err(Error::DeadlineExceeded { maybe_applied: true }),
-        }
+        self.change(change, false, deadline).await?;
         self.list_removed(node, actor, reason, deadline).await
+    }
+
+    /// What a node that is to be removed is now, where nothing stands against it.
+    async fn check_removal(&self, node: NodeId, force: bool, deadline: Instant) -> Result<Leaving, Error> {
+        let status = self.status();
+        let Some(member) = status.members.iter().find(|member| member.node == node) else {
+            let view = self.view();
+            let cluster = &view.state().cluster;
+            if cluster.is_removed(node) {
+                return Ok(Leaving::Gone);
+            }
+            let known = cluster.node(node).is_some();
+            return known.then_some(Leaving::Unlisted).ok_or_else(|| no_member(node));
+        };
+        self.foresee(Change::Remove { node, force }, deadline).await?;
+        Ok(match member.voter {
+            true => Leaving::Voter,
+            false => Leaving::Learner,
+        })
     }
 
     /// Puts a node that is out of the membership onto the list of removed ones.
@@ -148,39 +216,6 @@ impl Handle {
             reason,
         };
         self.propose_cluster(command, deadline).await.map(|_| ())
-    }
-
-    /// Whether enough voters stay, and answer, without this one.
-    async fn check_removable(&self, node: NodeId, force: bool, deadline: Instant) -> Result<(), Error> {
-        // A leader that was only just elected has not heard of everybody yet, and a busy one hears late.
-        let give_up = deadline.min(Instant::now() + self.node.config.election_timeout_max * 2);
-        loop {
-            match self.judge_removal(&self.status(), node, force) {
-                Err(Error::Membership {
-                    refusal: MembershipRefusal::QuorumAtRisk,
-                    ..
-                }) if Instant::now() + LOOK_AGAIN < give_up => sleep(LOOK_AGAIN).await,
-                judged => return judged,
-            }
-        }
-    }
-
-    fn judge_removal(&self, status: &Status, node: NodeId, force: bool) -> Result<(), Error> {
-        let lease = self.node.config.election_timeout_max;
-        let staying = || status.members.iter().filter(|m| m.voter && m.node != node);
-        let answering = staying()
-            .filter(|m| m.last_contact.is_some_and(|since| since <= lease))
-            .count();
-        let staying = staying().count();
-        if staying == 0 {
-            let reason = format!("node {node} is the last voter");
-            return Err(Error::membership(MembershipRefusal::LastVoter, reason));
-        }
-        if answering > staying / 2 || force {
-            return Ok(());
-        }
-        let reason = format!("without node {node} {staying} voters stay, of which only {answering} answer");
-        Err(Error::membership(MembershipRefusal::QuorumAtRisk, reason))
     }
 
     fn leader(&self) -> Option<Leader> {
@@ -198,42 +233,15 @@ impl Handle {
     /// [`Error::Membership`]: it is not a voter, or has an alarm, or there is no other.
     pub async fn transfer_leadership(&self, to: Option<NodeId>, deadline: Instant) -> Result<(), Error> {
         self.check_running()?;
-        let status = self.status();
-        if status.role != Role::Leader {
-            return Err(Error::NotLeader { leader: status.leader });
-        }
-        let view = self.view();
-        let alarm = |node| unfit_to_lead(&view.state().cluster, node);
-        if let Some((node, alarm)) = to
-            .filter(|to| *to != self.node())
-            .and_then(|node| Some((node, alarm(node)?)))
-        {
-            let reason = format!("node {node} has the alarm {}, so it does not lead", alarm.word());
-            return Err(Error::membership(MembershipRefusal::Other, reason));
-        }
-        let candidates = || status.members.iter().filter(|m| m.voter && m.node != self.node());
-        let target = match to {
-            Some(node) if node == self.node() => return Ok(()),
-            Some(node) => candidates().find(|m| m.node == node),
-            None => candidates()
-                .filter(|m| alarm(m.node) != Some(AlarmKind::Corrupt))
-                .max_by_key(|m| (alarm(m.node).is_none(), m.matched_index)),
-        };
-        let Some(target) = target else {
-            let is_member = |node: NodeId| status.members.iter().any(|m| m.node == node);
-            let (refusal, reason) = match to {
-                Some(node) if is_member(node) => (MembershipRefusal::NotAVoter, format!("node {node} does not vote")),
-                Some(node) => (MembershipRefusal::NotAMember, format!("node {node} is not a member")),
-                None => (MembershipRefusal::NoOtherVoter, "there is no other voter".to_owned()),
-            };
-            return Err(Error::membership(refusal, reason));
+        let Some(target) = self.successor(to)? else {
+            return Ok(());
         };
         let mut metrics = self.node.raft.metrics();
         let own = self.node().0;
         self.node
             .raft
             .trigger()
-            .transfer_leader(target.node.0)
+            .transfer_leader(target.0)
             .await
             .map_err(|e| self.stopped(e.to_string()))?;
         loop {
@@ -248,4 +256,60 @@ impl Handle {
             }
         }
     }
+
+    /// Who is to lead; none where that is this node, as it does.
+    fn successor(&self, to: Option<NodeId>) -> Result<Option<NodeId>, Error> {
+        let status = self.status();
+        if status.role != Role::Leader {
+            return Err(Error::NotLeader { leader: status.leader });
+        }
+        if to == Some(self.node()) {
+            return Ok(None);
+        }
+        let view = self.view();
+        let alarm = |node| unfit_to_lead(&view.state().cluster, node);
+        if let Some((node, alarm)) = to.and_then(|node| Some((node, alarm(node)?))) {
+            let word = alarm.word();
+            let reason = format!("node {node} has the alarm {word}, so it does not lead");
+            let measure = (format!("the alarm {word}"), "no alarm");
+            return Err(Error::membership(MembershipRefusal::Other, reason, measure));
+        }
+        let candidates = || status.members.iter().filter(|m| m.voter && m.node != self.node());
+        let target = match to {
+            Some(node) => candidates().find(|m| m.node == node),
+            None => candidates()
+                .filter(|m| alarm(m.node) != Some(AlarmKind::Corrupt))
+                .max_by_key(|m| (alarm(m.node).is_none(), m.matched_index)),
+        };
+        if let Some(target) = target {
+            return Ok(Some(target.node));
+        }
+        let is_member = |node: NodeId| status.members.iter().any(|m| m.node == node);
+        Err(match to {
+            Some(node) if is_member(node) => {
+                let reason = format!("node {node} does not vote");
+                Error::membership(MembershipRefusal::NotAVoter, reason, ("a learner", "a voter"))
+            }
+            Some(node) => no_member(node),
+            None => {
+                let measure = ("0 other voters", "1 other voter");
+                Error::membership(MembershipRefusal::NoOtherVoter, "there is no other voter", measure)
+            }
+        })
+    }
+}
+
+/// What a node that is to be removed is now.
+enum Leaving {
+    /// On the list of removed ones.
+    Gone,
+    /// Out of the membership by an attempt that got no further.
+    Unlisted,
+    Voter,
+    Learner,
+}
+
+fn no_member(node: NodeId) -> Error {
+    let reason = format!("node {node} is not a member");
+    Error::membership(MembershipRefusal::NotAMember, reason, ("no member", "a member"))
 }

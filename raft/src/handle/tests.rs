@@ -1,5 +1,7 @@
 //! Removing a node, over and over.
 
+mod halfway;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -16,11 +18,16 @@ fn soon() -> Instant {
 
 /// Nodes 1 to `n`, all voters, each described as a node does for itself.
 async fn cluster_of(n: u64) -> Vec<Handle> {
-    let network = Network::default();
+    let disks: Vec<Disks> = (0..n).map(|_| Disks::default()).collect();
+    cluster_on(&Network::default(), &disks).await
+}
+
+/// The same, on a network and disks that are the test's own.
+async fn cluster_on(network: &Network, disks: &[Disks]) -> Vec<Handle> {
+    let n = disks.len() as u64;
     let mut nodes = Vec::new();
-    for node in 1..=n {
-        let engines = Disks::default().open();
-        nodes.push(start_node(&network, node, engines, config()).await.unwrap());
+    for (node, disk) in (1..=n).zip(disks) {
+        nodes.push(start_node(network, node, disk.open(), config()).await.unwrap());
     }
     let members = (1..=n).map(|node| (NodeId(node), endpoint(node))).collect();
     nodes[0].initialize(members, soon()).await.unwrap();

@@ -43,16 +43,17 @@ impl LogEntry {
         &self.payload
     }
 
-    /// The encoding; made on first use and kept.
+    /// The encoding; made on first use and kept. The command is then a part of it, and not held twice.
     pub(crate) fn row(&mut self) -> Bytes {
-        match &self.row {
-            Some(row) => row.clone(),
-            None => {
-                let row = encode(&self.log_id, &self.payload);
-                self.row = Some(row.clone());
-                row
-            }
+        if let Some(row) = &self.row {
+            return row.clone();
         }
+        let row = encode(&self.log_id, &self.payload);
+        if let EntryPayload::Normal(command) = &mut self.payload {
+            command.0 = row.slice(HEADER_BYTES..row.len() - CHECKSUM_BYTES);
+        }
+        self.row = Some(row.clone());
+        row
     }
 
     /// Bytes it takes on disk, or will.

@@ -22,7 +22,7 @@ use crate::state::rows::Current;
 use crate::state::snapshot::{ChunkRow, encode_chunk};
 use crate::types::{Command, LogIdRow, MembershipRow, StoredMembershipRow, VoteRow, log_id};
 
-fn messages() -> Vec<Message> {
+pub(super) fn messages() -> Vec<Message> {
     let vote = VoteRow {
         term: 3,
         node: 2,
@@ -118,7 +118,7 @@ fn endpoint() -> crate::Endpoint {
     }
 }
 
-fn current() -> Current {
+pub(super) fn current() -> Current {
     let id = LogIdRow { term: 3, index: 300 };
     let membership = MembershipRow {
         configs: vec![vec![1]],

@@ -91,7 +91,8 @@ impl Pins {
 pub(crate) fn check_new(raft: &Raft, state: &Publisher, node: NodeId, endpoint: &Endpoint) -> Result<bool, Error> {
     if state.view().state().cluster.is_removed(node) {
         let reason = format!("node {node} was removed for good: a new node needs a new id");
-        return Err(Error::membership(MembershipRefusal::NodeRemoved, reason));
+        let measure = ("removed for good", "an id that was never used");
+        return Err(Error::membership(MembershipRefusal::NodeRemoved, reason, measure));
     }
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
@@ -100,7 +101,8 @@ pub(crate) fn check_new(raft: &Raft, state: &Publisher, node: NodeId, endpoint: 
         Some(known) if known == endpoint => Ok(false),
         Some(Endpoint { raft, api }) => {
             let reason = format!("node {node} is a member, with API {api} and Raft {raft}");
-            Err(Error::membership(MembershipRefusal::MemberExists, reason))
+            let measure = ("a member with other addresses", "no member");
+            Err(Error::membership(MembershipRefusal::MemberExists, reason, measure))
         }
     }
 }
@@ -172,7 +174,7 @@ async fn invited(
     }
     match check_new(raft, &proposer.publisher, node, endpoint) {
         Ok(_) => Ok(Ok(())),
-        Err(Error::Membership { refusal, reason }) => {
+        Err(Error::Membership { refusal, reason, .. }) => {
             let refusal = match refusal {
                 MembershipRefusal::NodeRemoved => JoinRefusal::NodeRemoved,
                 _ => JoinRefusal::MemberExists,

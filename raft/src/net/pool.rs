@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -16,14 +15,12 @@ use crate::net::message::Lane;
 #[derive(Clone)]
 pub(crate) struct RefusedBy {
     nodes: Arc<watch::Sender<BTreeMap<u64, RefusalCode>>>,
-    welcomed: Arc<AtomicBool>,
 }
 
 impl RefusedBy {
     pub(crate) fn new() -> Self {
         Self {
             nodes: Arc::new(watch::Sender::new(BTreeMap::new())),
-            welcomed: Arc::default(),
         }
     }
 
@@ -32,14 +29,8 @@ impl RefusedBy {
             .send_if_modified(|nodes| nodes.insert(node, code) != Some(code));
     }
 
-    /// Whether any node has had to do with this process.
-    pub(crate) fn was_welcomed(&self) -> bool {
-        self.welcomed.load(Ordering::Relaxed)
-    }
-
     /// Notes that a node has to do with this one.
     pub(crate) fn forgive(&self, node: u64) {
-        self.welcomed.store(true, Ordering::Relaxed);
         self.nodes.send_if_modified(|nodes| nodes.remove(&node).is_some());
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use statemachine::{
     ClusterId, Command, Conditions, InitMesh, MeshId, NodeId, Origin, PeerId, RegisterPeer, Request, TimelineId,
-    record::PeerSpec,
+    record::{Attributes, PeerSpec},
 };
 use tokio::time::Instant;
 
@@ -55,8 +55,8 @@ fn register(n: usize) -> Request {
         region: "eu".into(),
         zone: "a".into(),
         endpoints: vec!["127.0.0.1:9000".into()],
-        labels: BTreeMap::new(),
-        metadata: BTreeMap::new(),
+        labels: Attributes::new(),
+        metadata: Attributes::new(),
         weight: 100,
     };
     let id = PeerId::new(&format!("p{n}")).unwrap();

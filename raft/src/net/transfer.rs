@@ -1,9 +1,10 @@
 //! Sending and receiving a snapshot.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::engine::EngineError;
 use crate::net::link::Link;
@@ -29,6 +30,29 @@ impl From<NetError> for SendError {
     }
 }
 
+/// Holds sending down to a rate. What was not used of it is lost: there are no bursts after a wait for the receiver.
+struct Pace {
+    bytes_per_s: u64,
+    next: Instant,
+}
+
+impl Pace {
+    fn new(bytes_per_s: u64) -> Self {
+        Self {
+            bytes_per_s: bytes_per_s.max(1),
+            next: Instant::now(),
+        }
+    }
+
+    /// Returns when these bytes may be sent.
+    async fn turn(&mut self, bytes: usize) {
+        sleep_until(self.next).await;
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let taken = Duration::from_micros(bytes.saturating_mul(1_000_000) / self.bytes_per_s);
+        self.next = Instant::now() + taken;
+    }
+}
+
 /// Sends a snapshot. Answers with the receiver's vote once it is installed there.
 pub(crate) async fn send(link: &Link, vote: Vote, snapshot: SnapshotData, limits: &Limits) -> Result<Vote, SendError> {
     let Content::Outgoing(mut outgoing) = snapshot.0 else {
@@ -44,7 +68,9 @@ pub(crate) async fn send(link: &Link, vote: Vote, snapshot: SnapshotData, limits
     let mut number = 0;
     // One chunk is on its way while the one before is being written there.
     let mut before = None;
+    let mut pace = Pace::new(limits.snapshot_bytes_per_s);
     while let Some(chunk) = outgoing.next().await.map_err(SendError::Local)? {
+        pace.turn(chunk.len()).await;
         let deadline = soon();
         let answer = conn
             .send(Message::SnapshotChunk { number }, vec![chunk], deadline)
@@ -140,5 +166,25 @@ impl Receiver {
             }
             error.to_string()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn chunks_leave_at_the_rate_and_never_faster_after_a_wait() {
+        let began = Instant::now();
+        let mut pace = Pace::new(1_000);
+        pace.turn(500).await;
+        assert_eq!(began.elapsed(), Duration::ZERO, "the first one need not wait");
+        pace.turn(500).await;
+        assert_eq!(began.elapsed().as_millis(), 500);
+        // The receiver took its time. It is not made up for.
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        pace.turn(500).await;
+        pace.turn(500).await;
+        assert_eq!(began.elapsed().as_millis(), 11_000);
     }
 }

@@ -100,7 +100,8 @@ impl Applier {
                         ),
                     });
                 }
-                let applied = statemachine::apply(&mut self.state, &decoded);
+                let span = self.publisher.traces().applying(&decoded, log_id.index);
+                let applied = span.in_scope(|| statemachine::apply(&mut self.state, &decoded));
                 for row in applied.rows {
                     let (table, key) = (engine_table(row.table), full_key(self.generation.0, &row.key));
                     match row.value {

@@ -7,6 +7,7 @@ use statemachine::{Recorded, State};
 use tokio::sync::{broadcast, watch};
 
 use crate::state::history::History;
+use crate::traces::Traces;
 use crate::types::LogId;
 use crate::view::{Published, View};
 
@@ -16,6 +17,7 @@ pub(crate) struct Publisher {
     view: Arc<ArcSwap<Published>>,
     applied: Arc<watch::Sender<Option<u64>>>,
     units: broadcast::Sender<Arc<Recorded>>,
+    traces: Traces,
 }
 
 impl Publisher {
@@ -30,6 +32,7 @@ impl Publisher {
             view: Arc::new(ArcSwap::from_pointee(published)),
             applied: Arc::new(watch::Sender::new(applied_index)),
             units: broadcast::Sender::new(capacity.max(1)),
+            traces: Traces::default(),
         }
     }
 
@@ -52,6 +55,11 @@ impl Publisher {
         View {
             inner: self.view.load_full(),
         }
+    }
+
+    /// Proposals of this node that are part of traces.
+    pub(crate) fn traces(&self) -> &Traces {
+        &self.traces
     }
 
     /// The log index of the last entry that a view contains.

@@ -1,5 +1,6 @@
-//! The scrub: all rows on disk and all records in memory are counted again, slowly, for as long as the node runs. A
-//! disk that flips a bit in a row nobody reads, or memory that does, is found before another node is asked to rely on it.
+//! The scrub: every block on disk is read again, and all rows and all records in memory are counted again, slowly, for
+//! as long as the node runs. A disk that flips a bit in a row nobody reads, or memory that does, is found before another
+//! node is asked to rely on it.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -94,7 +95,7 @@ pub(crate) async fn run(shared: Arc<Shared>, health: Arc<Health>, settings: Sett
 impl Shared {
     /// Counts disk and memory once. `None`: it was broken off, or a snapshot took the place of what was being read.
     fn scrub(&self, pace: &mut Pace) -> Result<Option<Revision>, Mismatch> {
-        let on_disk = match self.scrub_disk(pace) {
+        let on_disk = match self.verify_blocks(pace).and_then(|()| self.scrub_rows(pace)) {
             Ok(Counted::All(revision)) => revision,
             Ok(Counted::Stopped) => return Ok(None),
             Err(Wrong::Counted(mismatch)) => return Err(mismatch),
@@ -110,7 +111,20 @@ impl Shared {
         Ok(Some(on_disk))
     }
 
-    fn scrub_disk(&self, pace: &mut Pace) -> Result<Counted, Wrong> {
+    /// What is on the disk, past everything that holds some of it in memory.
+    fn verify_blocks(&self, pace: &mut Pace) -> Result<(), Wrong> {
+        let verified = self.engine.verify(&mut |bytes| {
+            if pace.goes_on(bytes) {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        });
+        verified.map_err(Wrong::Read)
+    }
+
+    /// What the rows come to, as whoever reads them gets them.
+    fn scrub_rows(&self, pace: &mut Pace) -> Result<Counted, Wrong> {
         // Held, so that its rows stay where they are although a snapshot be installed meanwhile.
         let generation = self.applier.lock().generation.clone();
         let mut ranges = vec![KeyRange {
@@ -157,7 +171,8 @@ impl Shared {
         }
         outcome?;
         let head = current.map(|current| current.head).unwrap_or_default();
-        tally.finish(&head).map(Counted::All).map_err(Wrong::Counted)
+        let finished = tally.finish(&head, &self.publisher.view().state().cluster);
+        finished.map(Counted::All).map_err(Wrong::Counted)
     }
 }
 

@@ -40,7 +40,7 @@ where
         };
         let opened = log::open::open(engines.log, limits, self.threads, fatal);
         let (store, writer) = opened.map_err(|e| failed(e.to_string()))?;
-        run_writer(writer, self.threads).map_err(|e| failed(e.to_string()))?;
+        drop(run_writer(writer, self.threads));
         Ok((guard, store, machine))
     }
 }

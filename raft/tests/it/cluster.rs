@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use meshkit_raft::engine::memory::Fault;
 use meshkit_raft::testing::{self, config};
-use meshkit_raft::{Consistency, Error, FatalKind, Role};
+use meshkit_raft::{Consistency, Error, FatalKind, Role, Threads};
 use statemachine::cluster::{self, NodeFacts};
 use statemachine::record::Kind;
 use statemachine::{ClusterId, NodeId, Record, Revision, Stamp};
@@ -114,8 +115,13 @@ async fn units_are_broadcast_once_and_in_order_on_every_node() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_proposals_share_few_syncs() {
-    let world = World::start(1, config()).await;
+    let mut config = config();
+    config.threads = Threads::Inline;
+    let world = World::start(1, config).await;
     let node = world.nodes[&1].clone();
+    // Slow enough that proposals gather behind a sync, however few processors there are to make them.
+    world.disks[0].log.set_delay(Duration::from_millis(10));
+    world.disks[0].log.inject(Fault::Slow, u64::MAX);
     let before = node.log_counters().syncs.load(Ordering::Relaxed);
     let proposals = (0..500).map(|n| {
         let node = node.clone();
@@ -272,4 +278,33 @@ async fn what_is_too_large_or_too_late_is_refused_before_anything_happens() {
     );
     let revision = world.propose(init()).await;
     assert_eq!(revision, 2, "a second init is recorded as rejected");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_is_left_alone_says_so() {
+    let mut world = World::start(3, config()).await;
+    let leader = world.leader().await;
+    let followers = world.followers(&leader);
+    let (alone, other) = (followers[0].clone(), followers[1].node().0);
+    let mut status = alone.watch_status();
+    let is = |quorum| move |status: &meshkit_raft::Status| status.quorum.ok == quorum;
+    tokio::time::timeout_at(soon(), status.wait_for(is(true)))
+        .await
+        .unwrap()
+        .unwrap();
+    // Both at once, so that nobody is left to vote for.
+    let leads = leader.node().0;
+    drop((leader, followers));
+    world.stop(other).await;
+    world.stop(leads).await;
+    tokio::time::timeout_at(soon(), status.wait_for(is(false)))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(!alone.status().is_ready());
+    world.boot(other).await;
+    tokio::time::timeout_at(soon(), status.wait_for(is(true)))
+        .await
+        .unwrap()
+        .unwrap();
 }

@@ -1,5 +1,6 @@
 //! Power cuts, disks that fail, and damage on them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use meshkit_raft::engine::Table;
@@ -184,6 +185,36 @@ async fn a_slow_disk_delays_and_does_not_stop() {
         node.propose(register(n), soon()).await.unwrap();
     }
     assert!(disks.log.fired(Fault::Slow) > 0);
+}
+
+/// Whoever is in a store when the process ends may take its exit code along.
+#[test]
+fn a_start_that_fails_leaves_nobody_in_the_stores_when_its_runtime_is_shut_down() {
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    for _ in 0..20 {
+        let first = runtime();
+        let (node, disks) = first.block_on(single()).unwrap();
+        first.block_on(node.propose(init(), soon())).unwrap();
+        drop(node);
+        first.shutdown_timeout(Duration::from_secs(10));
+        // The entries are applied anew, which fails in the middle of the start.
+        assert!(disks.state.power_loss(|_| 0).unlogged > 0);
+        disks.state.inject(Fault::WriteError, 1);
+
+        let second = runtime();
+        let engines = disks.open();
+        let log = Arc::downgrade(&engines.log);
+        let started = second.block_on(testing::start_node(&Network::default(), 1, engines, config()));
+        assert_eq!(started.expect_err("a failed write").kind, FatalKind::Disk);
+        second.shutdown_timeout(Duration::from_secs(10));
+        assert_eq!(disks.state.fired(Fault::WriteError), 1);
+        assert_eq!(log.strong_count(), 0, "somebody still has the log open");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

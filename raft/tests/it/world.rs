@@ -7,7 +7,7 @@ use meshkit_raft::testing::{self, Disks, Network};
 use meshkit_raft::{Config, Consistency, Error, Handle};
 use statemachine::{
     ClusterId, Command, Conditions, InitMesh, MeshId, NodeId, Origin, PeerId, RegisterPeer, Request, TimelineId,
-    record::{Overrides, PeerSpec},
+    record::{Attributes, Overrides, PeerSpec},
 };
 use tokio::time::Instant;
 
@@ -50,8 +50,8 @@ pub fn register(n: usize) -> Request {
         region: "eu".into(),
         zone: "a".into(),
         endpoints: vec!["127.0.0.1:9000".into()],
-        labels: BTreeMap::new(),
-        metadata: BTreeMap::new(),
+        labels: Attributes::new(),
+        metadata: Attributes::new(),
         weight: 100,
     };
     request(RegisterPeer { id: peer(n), spec }.into())

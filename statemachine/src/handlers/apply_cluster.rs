@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClusterId, Effects, Event, Handler, Record, Rejection, View,
+    ClusterId, Effects, Event, Handler, Record, Rejection, Rule, View, check,
     record::{Cluster, ClusterPhase, ClusterSpec, Kind, Meta},
 };
 
@@ -28,28 +28,48 @@ impl Handler for ApplyCluster {
         Some((Kind::Cluster, self.id.to_string()))
     }
 
+    fn rules(&self) -> &'static [&'static Rule] {
+        &[
+            check::FORM,
+            check::ACTIVE_CLUSTER_LEFT,
+            check::CLUSTER_STEP_ALLOWED,
+            check::CLUSTERS_BELOW_LIMIT,
+        ]
+    }
+
     fn validate(&self, view: &View<'_>) -> Result<Effects, Rejection> {
-        self.spec.check()?;
+        view.check_form(check::FORM, self.spec.check())?;
         let before = view.mesh.cluster(&self.id);
         let from = before.map_or(ClusterPhase::Passive, |before| before.state);
         let to = self.state.unwrap_or(from);
-        if !is_legal(from, to) {
-            return Err(match (from, to) {
-                // There is one active cluster at any time.
-                (ClusterPhase::Active, _) => Rejection::LastActiveCluster {
-                    cluster: self.id.clone(),
-                },
-                _ => Rejection::ClusterTransition {
-                    cluster: self.id.clone(),
-                    from,
-                    to,
-                },
-            });
-        }
+        let cluster = || self.id.clone();
+        // There is one active cluster at any time.
+        let stays = is_legal(from, to) || from != ClusterPhase::Active;
+        let others = view.mesh.clusters_after(None);
+        let others = others.filter(|other| other.id != self.id && other.state == ClusterPhase::Active);
+        let last = || Rejection::LastActiveCluster { cluster: cluster() };
+        view.check(
+            check::ACTIVE_CLUSTER_LEFT,
+            others.count() + usize::from(stays),
+            1,
+            stays,
+            last,
+        )?;
+        let transition = || Rejection::ClusterTransition {
+            cluster: cluster(),
+            from,
+            to,
+        };
+        view.check(
+            check::CLUSTER_STEP_ALLOWED,
+            from.word(),
+            to.word(),
+            is_legal(from, to),
+            transition,
+        )?;
         let (measured, limit) = (view.mesh.cluster_count(), view.mesh.settings().clusters_max);
-        if before.is_none() && measured >= limit {
-            let what = "clusters".to_owned();
-            return Err(Rejection::ResourceExhausted { what, measured, limit });
+        if before.is_none() {
+            super::room(view, check::CLUSTERS_BELOW_LIMIT, "clusters", measured, limit)?;
         }
         if before.is_some_and(|before| before.spec == self.spec && before.state == to) {
             return Ok(Effects::unchanged());

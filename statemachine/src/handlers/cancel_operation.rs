@@ -2,9 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{peer, undrain_peer::undrain};
+use super::{
+    operation, shape_namespace,
+    undrain_peer::{undrain, unwind_all},
+};
 use crate::{
-    Effects, Handler, OperationId, Rejection, View,
+    Effects, Handler, OperationId, Rejection, Rule, View, check,
     record::{Kind, OperationKind, OperationState},
 };
 
@@ -24,24 +27,36 @@ impl Handler for CancelOperation {
         Some((Kind::Operation, self.id.to_string()))
     }
 
+    fn rules(&self) -> &'static [&'static Rule] {
+        &[check::OPERATION_EXISTS, check::OPERATION_RUNS]
+    }
+
     fn validate(&self, view: &View<'_>) -> Result<Effects, Rejection> {
-        let Some(operation) = view.mesh.operation(&self.id) else {
-            return Err(Rejection::NotFound {
-                kind: "operation".to_owned(),
-                id: self.id.to_string(),
-            });
-        };
-        match operation.state {
-            OperationState::Running => {}
-            state @ (OperationState::Succeeded | OperationState::Cancelled | OperationState::Failed) => {
-                return Err(Rejection::OperationFinished {
-                    operation: self.id.clone(),
-                    state,
-                });
+        let operation = operation(view, &self.id)?;
+        let state = operation.state;
+        let runs = state == OperationState::Running;
+        view.check(check::OPERATION_RUNS, state.word(), "running", runs, || {
+            Rejection::OperationFinished {
+                operation: self.id.clone(),
+                state,
             }
-        }
+        })?;
         match &operation.kind {
-            OperationKind::DrainPeer(id) => Ok(undrain(view, peer(view.mesh, id)?)),
+            // No rule of its own: a peer that is being drained is there.
+            OperationKind::DrainPeer(id) => {
+                view.mesh
+                    .peer(id)
+                    .map(|peer| undrain(view, peer))
+                    .ok_or_else(|| Rejection::NotFound {
+                        kind: "peer".to_owned(),
+                        id: id.to_string(),
+                    })
+            }
+            OperationKind::DrainPeers(selection) => {
+                let why = format!("cancelled by {}", view.origin.actor);
+                Ok(unwind_all(view, operation, selection, OperationState::Cancelled, &why))
+            }
+            OperationKind::ShapeNamespace(namespace) => shape_namespace::unwind(view, operation, namespace),
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Command, Effects, Event, Handler, MeshId, Record, Rejection, Revision, View,
+    Effects, Event, Handler, MeshId, Record, Rejection, Revision, Rule, View, check,
     record::{Checkpoint, Kind, Mesh},
 };
 
@@ -22,21 +22,16 @@ pub struct CompactHistory {
     pub to_mesh_time_ms: u64,
 }
 
-impl CompactHistory {
-    /// The command, where this program's feature level has it.
-    ///
-    /// # Errors
-    /// [`Rejection::FeatureLevelTooLow`] in a program of the level before.
-    pub fn command(self) -> Result<Command, Rejection> {
-        #[cfg(feature = "previous-level")]
-        return Err(Rejection::FeatureLevelTooLow {
-            needed: 2,
-            current: super::FEATURE_LEVEL,
-        });
-        #[cfg(not(feature = "previous-level"))]
-        Ok(self.into())
+/// A length of time as checks show it.
+struct Ms(u64);
+
+impl std::fmt::Display for Ms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ms", self.0)
     }
 }
+
+super::level_2!(CompactHistory);
 
 impl Handler for CompactHistory {
     fn action(&self) -> &'static str {
@@ -51,22 +46,27 @@ impl Handler for CompactHistory {
         2
     }
 
+    fn rules(&self) -> &'static [&'static Rule] {
+        &[check::REVISION_IS_THERE, check::HISTORY_FREE]
+    }
+
     fn validate(&self, view: &View<'_>) -> Result<Effects, Rejection> {
         let Some(before) = view.mesh.mesh() else {
             return Err(Rejection::MeshNotInitialized);
         };
         let newest = view.mesh.position().revision;
-        if self.to > newest {
+        view.check(check::REVISION_IS_THERE, self.to, newest, self.to <= newest, || {
             let why = format!("revision {} is not there yet; the newest is {newest}", self.to);
-            return Err(Rejection::invalid("revision", why));
-        }
+            Rejection::invalid("revision", why)
+        })?;
         let settings = view.mesh.settings();
         let needed_ms = settings.idempotency_ulid_ttl_ms.max(settings.idempotency_key_ttl_ms);
         let age_ms = view.stamp.mesh_time_ms.saturating_sub(self.to_mesh_time_ms);
-        if self.to > before.floor && age_ms < needed_ms {
+        let free = self.to <= before.floor || age_ms >= needed_ms;
+        view.check(check::HISTORY_FREE, Ms(age_ms), Ms(needed_ms), free, || {
             let to = self.to;
-            return Err(Rejection::HistoryInUse { to, age_ms, needed_ms });
-        }
+            Rejection::HistoryInUse { to, age_ms, needed_ms }
+        })?;
         let Some(anchor) = view.mesh.checkpoints_below(self.to).next_back() else {
             return Ok(Effects::unchanged());
         };

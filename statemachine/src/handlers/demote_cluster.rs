@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cluster;
 use crate::{
-    ClusterId, Effects, Handler, Rejection, View,
+    ClusterId, Effects, Handler, Rejection, Rule, View, check,
     record::{ClusterPhase, Kind},
 };
 
@@ -24,18 +24,39 @@ impl Handler for DemoteCluster {
         Some((Kind::Cluster, self.id.to_string()))
     }
 
+    fn rules(&self) -> &'static [&'static Rule] {
+        &[
+            check::CLUSTER_EXISTS,
+            check::CLUSTER_STEP_ALLOWED,
+            check::ACTIVE_CLUSTER_LEFT,
+        ]
+    }
+
     fn validate(&self, view: &View<'_>) -> Result<Effects, Rejection> {
-        let before = cluster(view.mesh, &self.id)?;
-        match before.state {
-            ClusterPhase::Active => Err(Rejection::LastActiveCluster {
-                cluster: self.id.clone(),
-            }),
-            ClusterPhase::Passive => Ok(Effects::unchanged()),
-            from @ (ClusterPhase::Draining | ClusterPhase::Maintenance) => Err(Rejection::ClusterTransition {
+        let before = cluster(view, &self.id)?;
+        let from = before.state;
+        let may = matches!(from, ClusterPhase::Active | ClusterPhase::Passive);
+        view.check(
+            check::CLUSTER_STEP_ALLOWED,
+            from.word(),
+            "active or passive",
+            may,
+            || Rejection::ClusterTransition {
                 cluster: self.id.clone(),
                 from,
                 to: ClusterPhase::Passive,
-            }),
-        }
+            },
+        )?;
+        // There is one active cluster at any time.
+        view.check(
+            check::ACTIVE_CLUSTER_LEFT,
+            u8::from(from != ClusterPhase::Active),
+            1,
+            from != ClusterPhase::Active,
+            || Rejection::LastActiveCluster {
+                cluster: self.id.clone(),
+            },
+        )?;
+        Ok(Effects::unchanged())
     }
 }

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{peer, refuse_draining};
+use super::{not_draining, owns_nothing, peer};
 use crate::{
-    Effects, Event, Handler, PeerId, Rejection, View,
+    Effects, Event, Handler, PeerId, Rejection, Rule, View, check,
     record::{Kind, PeerStatus},
 };
 
@@ -24,20 +24,15 @@ impl Handler for DeregisterPeer {
         Some((Kind::Peer, self.id.to_string()))
     }
 
+    fn rules(&self) -> &'static [&'static Rule] {
+        &[check::PEER_EXISTS, check::PEER_NOT_DRAINING, check::PEER_OWNS_NOTHING]
+    }
+
     fn validate(&self, view: &View<'_>) -> Result<Effects, Rejection> {
-        let peer = peer(view.mesh, &self.id)?;
-        match peer.status {
-            // Its operation would be left without a target.
-            PeerStatus::Draining => return Err(refuse_draining(peer)),
-            PeerStatus::Active | PeerStatus::Cordoned | PeerStatus::Drained => {}
-        }
-        let shards = view.mesh.shards_owned(&self.id);
-        if shards > 0 {
-            return Err(Rejection::PeerOwnsShards {
-                peer: self.id.clone(),
-                shards,
-            });
-        }
+        let peer = peer(view, &self.id)?;
+        // Its operation would be left without a target.
+        not_draining(view, peer, peer.status == PeerStatus::Draining)?;
+        owns_nothing(view, &self.id)?;
         Ok(Effects::default()
             .delete(Kind::Peer, self.id.as_str())
             .event(Event::PeerDeregistered(self.id.clone())))

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::FEATURE_LEVEL;
 use crate::{
-    Effects, Event, Handler, MeshId, Record, Rejection, View,
+    Effects, Event, Handler, MeshId, Record, Rejection, Rule, View, check,
     record::{Kind, Mesh},
 };
 
@@ -27,6 +27,10 @@ impl Handler for FinalizeUpgrade {
         Some((Kind::Mesh, self.mesh.to_string()))
     }
 
+    fn rules(&self) -> &'static [&'static Rule] {
+        &[check::FEATURE_LEVEL_KNOWN]
+    }
+
     fn validate(&self, view: &View<'_>) -> Result<Effects, Rejection> {
         let Some(before) = view.mesh.mesh() else {
             return Err(Rejection::MeshNotInitialized);
@@ -35,13 +39,15 @@ impl Handler for FinalizeUpgrade {
         if self.to == current {
             return Ok(Effects::unchanged());
         }
-        if self.to < current || self.to > FEATURE_LEVEL {
-            return Err(Rejection::FeatureLevelUnknown {
+        let is_known = (current..=FEATURE_LEVEL).contains(&self.to);
+        let known = format_args!("{current} to {FEATURE_LEVEL}").to_string();
+        view.check(check::FEATURE_LEVEL_KNOWN, self.to, known, is_known, || {
+            Rejection::FeatureLevelUnknown {
                 asked: self.to,
                 current,
                 known: FEATURE_LEVEL,
-            });
-        }
+            }
+        })?;
         let after = Mesh {
             feature_level: self.to,
             ..before.clone()

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cluster;
 use crate::{
-    ClusterId, Effects, Handler, Rejection, View,
+    ClusterId, Effects, Handler, Rejection, Rule, View, check,
     record::{ClusterPhase, Kind},
 };
 
@@ -24,18 +24,32 @@ impl Handler for PromoteCluster {
         Some((Kind::Cluster, self.id.to_string()))
     }
 
+    fn rules(&self) -> &'static [&'static Rule] {
+        &[
+            check::CLUSTER_EXISTS,
+            check::CLUSTER_STEP_ALLOWED,
+            check::CLUSTER_FOLLOWS,
+        ]
+    }
+
     fn validate(&self, view: &View<'_>) -> Result<Effects, Rejection> {
-        let before = cluster(view.mesh, &self.id)?;
-        match before.state {
-            ClusterPhase::Active => Ok(Effects::unchanged()),
-            ClusterPhase::Passive => Err(Rejection::ReplicationNotConfigured {
-                cluster: self.id.clone(),
-            }),
-            from @ (ClusterPhase::Draining | ClusterPhase::Maintenance) => Err(Rejection::ClusterTransition {
+        let before = cluster(view, &self.id)?;
+        let from = before.state;
+        let may = matches!(from, ClusterPhase::Active | ClusterPhase::Passive);
+        view.check(check::CLUSTER_STEP_ALLOWED, from.word(), "passive", may, || {
+            Rejection::ClusterTransition {
                 cluster: self.id.clone(),
                 from,
                 to: ClusterPhase::Active,
-            }),
-        }
+            }
+        })?;
+        let active = from == ClusterPhase::Active;
+        let readiness = if active { "ready" } else { "unknown" };
+        view.check(check::CLUSTER_FOLLOWS, readiness, "ready", active, || {
+            Rejection::ReplicationNotConfigured {
+                cluster: self.id.clone(),
+            }
+        })?;
+        Ok(Effects::unchanged())
     }
 }

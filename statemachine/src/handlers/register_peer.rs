@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Effects, Event, Handler, PeerId, Record, Rejection, View,
+    Effects, Event, Handler, PeerId, Record, Rejection, Rule, View, check,
     record::{Health, Kind, Meta, Peer, PeerSpec, PeerStatus},
 };
 
@@ -25,23 +25,20 @@ impl Handler for RegisterPeer {
         Some((Kind::Peer, self.id.to_string()))
     }
 
+    fn rules(&self) -> &'static [&'static Rule] {
+        &[check::FORM, check::RECORD_ABSENT, check::PEERS_BELOW_LIMIT]
+    }
+
     fn validate(&self, view: &View<'_>) -> Result<Effects, Rejection> {
-        self.spec.check()?;
-        if let Some(peer) = view.mesh.peer(&self.id) {
-            return Err(Rejection::AlreadyExists {
-                kind: "peer".to_owned(),
-                id: self.id.to_string(),
-                current: peer.meta.etag(),
-            });
-        }
+        view.check_form(check::FORM, self.spec.check())?;
+        let taken = view.mesh.peer(&self.id).map(|peer| Rejection::AlreadyExists {
+            kind: "peer".to_owned(),
+            id: self.id.to_string(),
+            current: peer.meta.etag(),
+        });
+        view.check_form(check::RECORD_ABSENT, taken.map_or(Ok(()), Err))?;
         let (measured, limit) = (view.mesh.peer_count(), view.mesh.settings().peers_max);
-        if measured >= limit {
-            return Err(Rejection::ResourceExhausted {
-                what: "peers".to_owned(),
-                measured,
-                limit,
-            });
-        }
+        super::room(view, check::PEERS_BELOW_LIMIT, "peers", measured, limit)?;
         let peer = Peer {
             id: self.id.clone(),
             spec: self.spec.clone(),
@@ -49,6 +46,7 @@ impl Handler for RegisterPeer {
             status_reason: String::new(),
             status_before_drain: None,
             health: Health::Unknown,
+            health_since_ms: 0,
             operation: None,
             meta: Meta::default(),
         };

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Effects, Event, Handler, MeshState, Record, Rejection, Revision, View,
-    record::{Config, Kind, Meta, Overrides, definition},
+    Effects, Event, Handler, MeshState, Record, Rejection, Revision, Rule, View, check,
+    record::{Approvers, Config, DEFINITIONS, Definition, Kind, Meta, Overrides, SettingUnit, definition},
 };
 
 /// Sets settings, and returns others to their defaults. Those that are not named stay.
@@ -25,14 +25,30 @@ impl Handler for SetConfig {
         Some((Kind::Config, Config::ID.to_owned()))
     }
 
+    fn approvers(&self, mesh: &MeshState) -> Approvers {
+        let weakened = weakened(mesh, |name| match self.set.get(name) {
+            Some(value) => Some(*value),
+            None if self.reset.iter().any(|reset| reset == name) => None,
+            None => before(mesh).get(name).copied(),
+        });
+        weakened.max(mesh.settings().approvers(self.action()))
+    }
+
+    fn rules(&self) -> &'static [&'static Rule] {
+        &[check::SETTINGS_KNOWN]
+    }
+
     fn validate(&self, view: &View<'_>) -> Result<Effects, Rejection> {
-        let mut overrides = view
-            .mesh
-            .config()
-            .map(|config| config.overrides.clone())
-            .unwrap_or_default();
+        put(view, self.merged(view.mesh), None)
+    }
+}
+
+impl SetConfig {
+    /// What would be set afterwards.
+    fn merged(&self, mesh: &MeshState) -> Result<Overrides, Rejection> {
+        let mut overrides = before(mesh).clone();
         for name in &self.reset {
-            known(name)?;
+            known(name, mesh)?;
             if self.set.contains_key(name) {
                 let why = format!("`{name}` is to be set and reset at once");
                 return Err(Rejection::invalid("settings", why));
@@ -42,7 +58,7 @@ impl Handler for SetConfig {
         for (name, value) in &self.set {
             overrides.insert(name.clone(), *value);
         }
-        put(view.mesh, overrides, None)
+        Ok(overrides)
     }
 }
 
@@ -64,29 +80,73 @@ impl Handler for RollbackConfig {
         Some((Kind::Config, Config::ID.to_owned()))
     }
 
+    fn approvers(&self, mesh: &MeshState) -> Approvers {
+        let weakened = weakened(mesh, |name| self.overrides.get(name).copied());
+        weakened.max(mesh.settings().approvers(self.action()))
+    }
+
+    fn rules(&self) -> &'static [&'static Rule] {
+        &[check::SETTINGS_KNOWN]
+    }
+
     fn validate(&self, view: &View<'_>) -> Result<Effects, Rejection> {
-        put(view.mesh, self.overrides.clone(), Some(self.to))
+        put(view, Ok(self.overrides.clone()), Some(self.to))
     }
 }
 
-fn known(name: &str) -> Result<&'static crate::record::Definition, Rejection> {
-    definition(name).ok_or_else(|| {
+/// What is set now.
+fn before(mesh: &MeshState) -> &Overrides {
+    static NOTHING: Overrides = Overrides::new();
+    mesh.config().map_or(&NOTHING, |config| &config.overrides)
+}
+
+/// What the strictest rule on approvals asks for that would ask for less afterwards: changing the rules falls under the
+/// rules that are replaced. `after` is what would be set.
+fn weakened(mesh: &MeshState, after: impl Fn(&str) -> Option<u64>) -> Approvers {
+    let rules = DEFINITIONS
+        .iter()
+        .filter(|definition| definition.unit == SettingUnit::Approvers);
+    let weaker = rules.filter_map(|rule| {
+        let now = Approvers::of(mesh.settings().get(rule.name)?);
+        let then = Approvers::of(after(rule.name).unwrap_or(rule.default));
+        (then < now).then_some(now)
+    });
+    weaker.max().unwrap_or(Approvers::None)
+}
+
+/// The setting, or the refusal that says there is none. One of a later feature level is not there yet.
+fn known(name: &str, mesh: &MeshState) -> Result<&'static Definition, Rejection> {
+    let found = definition(name).filter(|definition| definition.level <= mesh.feature_level());
+    found.ok_or_else(|| {
         let shown: String = name.chars().take(80).flat_map(char::escape_default).collect();
         Rejection::invalid("settings", format!("there is no setting `{shown}`"))
     })
 }
 
 /// Checks every setting, drops what is as by default, and puts the record in place where something differs.
-fn put(mesh: &MeshState, mut overrides: Overrides, rollback_of: Option<Revision>) -> Result<Effects, Rejection> {
-    for (name, value) in &overrides {
-        known(name)?.check(*value)?;
-    }
+fn put(
+    view: &View<'_>,
+    overrides: Result<Overrides, Rejection>,
+    rollback_of: Option<Revision>,
+) -> Result<Effects, Rejection> {
+    let mesh = view.mesh;
+    let checked = overrides.and_then(|overrides| {
+        for (name, value) in &overrides {
+            known(name, mesh)?.check(*value)?;
+        }
+        Ok(overrides)
+    });
+    view.check_form(
+        check::SETTINGS_KNOWN,
+        checked.as_ref().map(|_| ()).map_err(Clone::clone),
+    )?;
+    let mut overrides = checked?;
     overrides.retain(|name, value| definition(name).is_some_and(|definition| definition.default != *value));
-    let before = mesh.config().map(|config| config.overrides.clone()).unwrap_or_default();
-    if overrides == before {
+    let before = before(mesh);
+    if overrides == *before {
         return Ok(Effects::unchanged());
     }
-    let names = crate::record::DEFINITIONS.iter().map(|definition| definition.name);
+    let names = DEFINITIONS.iter().map(|definition| definition.name);
     let names = names.filter(|name| before.get(*name) != overrides.get(*name));
     let names = names.map(str::to_owned).collect();
     let after = Config {

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{peer, refuse_draining};
+use super::{not_draining, peer};
 use crate::{
-    Effects, Event, Handler, PeerId, Record, Rejection, View,
+    Effects, Event, Handler, PeerId, Record, Rejection, Rule, View, check,
     record::{Kind, Peer, PeerStatus},
 };
 
@@ -24,11 +24,16 @@ impl Handler for UncordonPeer {
         Some((Kind::Peer, self.id.to_string()))
     }
 
+    fn rules(&self) -> &'static [&'static Rule] {
+        &[check::PEER_EXISTS, check::PEER_NOT_DRAINING]
+    }
+
     fn validate(&self, view: &View<'_>) -> Result<Effects, Rejection> {
-        let before = peer(view.mesh, &self.id)?;
+        let before = peer(view, &self.id)?;
+        let draining = matches!(before.status, PeerStatus::Draining | PeerStatus::Drained);
+        not_draining(view, before, draining)?;
         match before.status {
-            PeerStatus::Active => Ok(Effects::unchanged()),
-            PeerStatus::Draining | PeerStatus::Drained => Err(refuse_draining(before)),
+            PeerStatus::Active | PeerStatus::Draining | PeerStatus::Drained => Ok(Effects::unchanged()),
             PeerStatus::Cordoned => {
                 let after = Peer {
                     status: PeerStatus::Active,

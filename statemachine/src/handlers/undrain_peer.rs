@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{peer, status_reason};
 use crate::{
-    Effects, Event, Handler, PeerId, Record, Rejection, View,
-    record::{Kind, Operation, OperationState, Peer, PeerStatus, Phase},
+    Effects, Event, Handler, OperationId, PeerId, Record, Rejection, Rule, View, check,
+    record::{Kind, Operation, OperationKind, OperationState, Peer, PeerStatus, Phase, SelectedState, Selection, Step},
 };
 
 /// Unwinds a running drain, or returns a drained peer to its status before it. Any other peer stays as it is.
@@ -24,13 +24,23 @@ impl Handler for UndrainPeer {
         Some((Kind::Peer, self.id.to_string()))
     }
 
+    fn rules(&self) -> &'static [&'static Rule] {
+        &[check::PEER_EXISTS]
+    }
+
     fn validate(&self, view: &View<'_>) -> Result<Effects, Rejection> {
-        Ok(undrain(view, peer(view.mesh, &self.id)?))
+        Ok(undrain(view, peer(view, &self.id)?))
     }
 }
 
 /// What undoes the drain of a peer. Cancelling the drain's operation is the same.
 pub(super) fn undrain(view: &View<'_>, before: &Peer) -> Effects {
+    let why = format!("cancelled by {}", view.origin.actor);
+    unwind(view, before, OperationState::Cancelled, &why)
+}
+
+/// What undoes the drain of a peer, and ends its operation in `state` if it runs.
+pub(super) fn unwind(view: &View<'_>, before: &Peer, state: OperationState, why: &str) -> Effects {
     match before.status {
         PeerStatus::Active | PeerStatus::Cordoned => return Effects::unchanged(),
         PeerStatus::Draining | PeerStatus::Drained => {}
@@ -52,26 +62,97 @@ pub(super) fn undrain(view: &View<'_>, before: &Peer) -> Effects {
         .and_then(|operation| view.mesh.operation(operation))
         .filter(|operation| operation.state == OperationState::Running);
     match running {
-        Some(operation) => effects
-            .event(Event::OperationFinished {
-                operation: operation.id.clone(),
-                state: OperationState::Cancelled,
-            })
-            .put(Record::Operation(cancelled(view, operation).into())),
+        Some(operation) => {
+            let undone = format!("undo: {} is {} again", before.id, status.word());
+            finish(effects, ended(view, operation, state, why, undone))
+        }
         None => effects,
     }
 }
 
-fn cancelled(view: &View<'_>, operation: &Operation) -> Operation {
+/// What ends an operation that drains several peers before it is done: drains that it began and that run are unwound;
+/// what is drained stays drained, since it may have been taken down already; the others are left as they are.
+pub(super) fn unwind_all(
+    view: &View<'_>,
+    operation: &Operation,
+    selection: &Selection,
+    state: OperationState,
+    why: &str,
+) -> Effects {
+    let mut effects = Effects::default();
+    let mut after = selection.clone();
+    let mut returned = 0_usize;
+    for selected in &mut after.peers {
+        match selected.state {
+            SelectedState::Waiting => selected.state = SelectedState::Skipped,
+            SelectedState::Draining => {
+                let child = selected.operation.as_ref().and_then(|id| view.mesh.operation(id));
+                let own = child.filter(|child| child.terms.parent.as_ref() == Some(&operation.id));
+                let peer = view.mesh.peer(&selected.peer);
+                let drains =
+                    peer.filter(|peer| peer.status == PeerStatus::Draining && peer.operation == selected.operation);
+                match (own, drains) {
+                    (Some(_), Some(peer)) => {
+                        effects = effects.and(unwind(view, peer, state, why));
+                        selected.state = SelectedState::Returned;
+                        returned += 1;
+                    }
+                    // It ended since the controller looked; or it is somebody else's, and goes on.
+                    (Some(_) | None, _) => {
+                        selected.state = match peer.map(|peer| peer.status) {
+                            Some(PeerStatus::Drained) => SelectedState::Drained,
+                            Some(PeerStatus::Active | PeerStatus::Cordoned) => SelectedState::Returned,
+                            Some(PeerStatus::Draining) => SelectedState::Skipped,
+                            None => SelectedState::Gone,
+                        }
+                    }
+                }
+            }
+            SelectedState::Drained
+            | SelectedState::Returned
+            | SelectedState::Failed
+            | SelectedState::Gone
+            | SelectedState::Skipped => {}
+        }
+    }
+    let (drained, all) = (after.count(SelectedState::Drained), after.peers.len());
+    let left =
+        format!("{drained} of {all} peers are drained and stay so; returned to what they were before: {returned}");
+    let undone = format!("undo: return peers that were being drained: {returned}");
+    let mut ended = ended(view, operation, state, &format!("{why}: {left}"), undone);
+    ended.done = u32::try_from(drained).unwrap_or(u32::MAX);
+    ended.kind = OperationKind::DrainPeers(after.into());
+    finish(effects, ended)
+}
+
+fn finish(effects: Effects, operation: Operation) -> Effects {
+    effects
+        .event(Event::OperationFinished {
+            operation: OperationId::clone(&operation.id),
+            state: operation.state,
+        })
+        .put(Record::Operation(operation.into()))
+}
+
+/// An operation that has come to its end before it was done. What was undone is its last step; at feature level 1 there
+/// is no such step.
+fn ended(view: &View<'_>, operation: &Operation, state: OperationState, why: &str, undone: String) -> Operation {
     let mut operation = operation.clone();
-    operation.state = OperationState::Cancelled;
-    operation.detail = format!("cancelled by {}", view.origin.actor);
+    operation.state = state;
+    operation.detail = why.to_owned();
     operation.finished_wall_ms = Some(view.stamp.wall_ms);
     for step in &mut operation.steps {
         match step.phase {
             Phase::Pending | Phase::Active => step.phase = Phase::Skipped,
             Phase::Done | Phase::Skipped => {}
         }
+    }
+    if view.mesh.feature_level() >= 2 {
+        operation.terms.waiting_since_wall_ms = None;
+        operation.steps.push(Step {
+            name: undone,
+            phase: Phase::Done,
+        });
     }
     operation
 }

@@ -1,28 +1,37 @@
 //! The records that make up mesh state.
 
+mod approval;
+mod attributes;
 mod certificate;
 mod checkpoint;
 mod cluster;
 mod config;
 mod mesh;
+mod namespace;
 mod operation;
 mod peer;
+mod session;
+mod shard;
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    approval::{Approval, ApprovalState, Approvers, Decision, Read, Scope},
+    attributes::Attributes,
     certificate::Certificate,
     checkpoint::Checkpoint,
     cluster::{Cluster, ClusterPhase, ClusterSpec, Fencing, PRIORITY_DEFAULT},
     config::{Config, DEFINITIONS, Definition, Overrides, Settings, Unit as SettingUnit, definition},
     mesh::Mesh,
-    operation::{Operation, OperationKind, OperationState, Phase, Step},
-    peer::{
-        ATTRIBUTES_MAX, Attributes, Health, Peer, PeerSpec, PeerStatus, WEIGHT_DEFAULT, check_attribute_key,
-        check_attributes,
+    namespace::{HandOff, Namespace, NamespacePhase, NamespacePolicy, NamespaceSpec, StrategyKind, Target},
+    operation::{
+        Deadline, Operation, OperationKind, OperationState, Phase, Selected, SelectedState, Selection, Step, Terms,
     },
+    peer::{ATTRIBUTES_MAX, Health, Peer, PeerSpec, PeerStatus, WEIGHT_DEFAULT, check_attribute_key, check_attributes},
+    session::{Held, Session},
+    shard::{Cause, FencingToken, Move, MoveStep, Shard, ShardId, ShardStatus},
 };
 use crate::{
     Etag, Position,
@@ -70,6 +79,14 @@ pub enum Kind {
     Config = 6,
     /// A certificate that signed points of the audit chain.
     Certificate = 7,
+    /// A request that waits, or waited, for a second person.
+    Approval = 8,
+    /// A browser that acts for somebody.
+    Session = 9,
+    /// A namespace.
+    Namespace = 10,
+    /// A shard of a namespace.
+    Shard = 11,
 }
 
 impl Kind {
@@ -84,6 +101,10 @@ impl Kind {
             Self::Cluster => "cluster",
             Self::Config => "config",
             Self::Certificate => "certificate",
+            Self::Approval => "approval",
+            Self::Session => "session",
+            Self::Namespace => "namespace",
+            Self::Shard => "shard",
         }
     }
 }
@@ -108,6 +129,14 @@ pub enum Record {
     Config(Arc<Config>),
     /// A certificate that signed points of the audit chain.
     Certificate(Arc<Certificate>),
+    /// A request that waits, or waited, for a second person.
+    Approval(Arc<Approval>),
+    /// A browser that acts for somebody.
+    Session(Arc<Session>),
+    /// A namespace.
+    Namespace(Arc<Namespace>),
+    /// A shard of a namespace.
+    Shard(Arc<Shard>),
 }
 
 /// How records are encoded. The order is part of the encoding: add at the end, remove nothing.
@@ -127,6 +156,40 @@ enum Stored {
     /// Level 2: a peer with [`Peer::status_reason`].
     #[cfg(not(feature = "previous-level"))]
     PeerWithReason(Arc<Peer>, String),
+    /// Level 2: an operation with [`Operation::terms`].
+    #[cfg(not(feature = "previous-level"))]
+    OperationWithTerms(Arc<Operation>, Terms),
+    /// Level 2.
+    #[cfg(not(feature = "previous-level"))]
+    Approval(Arc<Approval>),
+    /// Level 2.
+    #[cfg(not(feature = "previous-level"))]
+    Session(Arc<Session>),
+    /// Level 2.
+    #[cfg(not(feature = "previous-level"))]
+    Namespace(Arc<Namespace>),
+    /// Level 2.
+    #[cfg(not(feature = "previous-level"))]
+    Shard(Arc<Shard>),
+    /// Level 2: a peer with [`Peer::status_reason`], which may be empty, and [`Peer::health_since_ms`].
+    #[cfg(not(feature = "previous-level"))]
+    PeerObserved(Arc<Peer>, String, u64),
+    /// A program of the level before has no form for it, and no command that makes one.
+    #[cfg(feature = "previous-level")]
+    #[serde(skip)]
+    Unknown(Arc<Approval>),
+    /// Likewise.
+    #[cfg(feature = "previous-level")]
+    #[serde(skip)]
+    UnknownSession(Arc<Session>),
+    /// Likewise.
+    #[cfg(feature = "previous-level")]
+    #[serde(skip)]
+    UnknownNamespace(Arc<Namespace>),
+    /// Likewise.
+    #[cfg(feature = "previous-level")]
+    #[serde(skip)]
+    UnknownShard(Arc<Shard>),
 }
 
 impl From<Record> for Stored {
@@ -134,16 +197,42 @@ impl From<Record> for Stored {
         match record {
             Record::Mesh(record) => Self::Mesh(record),
             #[cfg(not(feature = "previous-level"))]
+            Record::Peer(record) if record.health_since_ms > 0 => {
+                let (reason, since_ms) = (record.status_reason.clone(), record.health_since_ms);
+                Self::PeerObserved(record, reason, since_ms)
+            }
+            #[cfg(not(feature = "previous-level"))]
             Record::Peer(record) if !record.status_reason.is_empty() => {
                 let reason = record.status_reason.clone();
                 Self::PeerWithReason(record, reason)
             }
             Record::Peer(record) => Self::Peer(record),
+            #[cfg(not(feature = "previous-level"))]
+            Record::Operation(record) if record.terms != Terms::default() => {
+                let terms = record.terms.clone();
+                Self::OperationWithTerms(record, terms)
+            }
             Record::Operation(record) => Self::Operation(record),
             Record::Checkpoint(record) => Self::Checkpoint(record),
             Record::Cluster(record) => Self::Cluster(record),
             Record::Config(record) => Self::Config(record),
             Record::Certificate(record) => Self::Certificate(record),
+            #[cfg(not(feature = "previous-level"))]
+            Record::Approval(record) => Self::Approval(record),
+            #[cfg(feature = "previous-level")]
+            Record::Approval(record) => Self::Unknown(record),
+            #[cfg(not(feature = "previous-level"))]
+            Record::Session(record) => Self::Session(record),
+            #[cfg(feature = "previous-level")]
+            Record::Session(record) => Self::UnknownSession(record),
+            #[cfg(not(feature = "previous-level"))]
+            Record::Namespace(record) => Self::Namespace(record),
+            #[cfg(feature = "previous-level")]
+            Record::Namespace(record) => Self::UnknownNamespace(record),
+            #[cfg(not(feature = "previous-level"))]
+            Record::Shard(record) => Self::Shard(record),
+            #[cfg(feature = "previous-level")]
+            Record::Shard(record) => Self::UnknownShard(record),
         }
     }
 }
@@ -161,11 +250,44 @@ impl TryFrom<Stored> for Record {
             Stored::Config(record) => Self::Config(record),
             Stored::Certificate(record) => Self::Certificate(record),
             #[cfg(not(feature = "previous-level"))]
+            Stored::PeerObserved(_, _, 0) => return Err("a peer that was observed was not"),
+            #[cfg(not(feature = "previous-level"))]
+            Stored::PeerObserved(mut record, reason, since_ms) => {
+                let peer = Arc::make_mut(&mut record);
+                (peer.status_reason, peer.health_since_ms) = (reason, since_ms);
+                Self::Peer(record)
+            }
+            #[cfg(not(feature = "previous-level"))]
             Stored::PeerWithReason(_, reason) if reason.is_empty() => return Err("a peer with a reason has none"),
             #[cfg(not(feature = "previous-level"))]
             Stored::PeerWithReason(mut record, reason) => {
                 Arc::make_mut(&mut record).status_reason = reason;
                 Self::Peer(record)
+            }
+            #[cfg(not(feature = "previous-level"))]
+            Stored::Approval(record) => Self::Approval(record),
+            #[cfg(feature = "previous-level")]
+            Stored::Unknown(record) => Self::Approval(record),
+            #[cfg(not(feature = "previous-level"))]
+            Stored::Session(record) => Self::Session(record),
+            #[cfg(feature = "previous-level")]
+            Stored::UnknownSession(record) => Self::Session(record),
+            #[cfg(not(feature = "previous-level"))]
+            Stored::Namespace(record) => Self::Namespace(record),
+            #[cfg(feature = "previous-level")]
+            Stored::UnknownNamespace(record) => Self::Namespace(record),
+            #[cfg(not(feature = "previous-level"))]
+            Stored::Shard(record) => Self::Shard(record),
+            #[cfg(feature = "previous-level")]
+            Stored::UnknownShard(record) => Self::Shard(record),
+            #[cfg(not(feature = "previous-level"))]
+            Stored::OperationWithTerms(_, terms) if terms == Terms::default() => {
+                return Err("an operation with terms has none");
+            }
+            #[cfg(not(feature = "previous-level"))]
+            Stored::OperationWithTerms(mut record, terms) => {
+                Arc::make_mut(&mut record).terms = terms;
+                Self::Operation(record)
             }
         })
     }
@@ -183,6 +305,10 @@ impl Record {
             Self::Cluster(_) => Kind::Cluster,
             Self::Config(_) => Kind::Config,
             Self::Certificate(_) => Kind::Certificate,
+            Self::Approval(_) => Kind::Approval,
+            Self::Session(_) => Kind::Session,
+            Self::Namespace(_) => Kind::Namespace,
+            Self::Shard(_) => Kind::Shard,
         }
     }
 
@@ -197,6 +323,10 @@ impl Record {
             Self::Cluster(cluster) => cluster.id.to_string(),
             Self::Config(_) => Config::ID.to_owned(),
             Self::Certificate(certificate) => certificate.id.to_string(),
+            Self::Approval(approval) => approval.id.to_string(),
+            Self::Session(session) => session.id.to_string(),
+            Self::Namespace(namespace) => namespace.id.to_string(),
+            Self::Shard(shard) => shard.id.to_string(),
         }
     }
 
@@ -211,6 +341,10 @@ impl Record {
             Self::Cluster(record) => &record.meta,
             Self::Config(record) => &record.meta,
             Self::Certificate(record) => &record.meta,
+            Self::Approval(record) => &record.meta,
+            Self::Session(record) => &record.meta,
+            Self::Namespace(record) => &record.meta,
+            Self::Shard(record) => &record.meta,
         }
     }
 
@@ -223,6 +357,17 @@ impl Record {
             Self::Cluster(record) => Arc::make_mut(record).meta = meta,
             Self::Config(record) => Arc::make_mut(record).meta = meta,
             Self::Certificate(record) => Arc::make_mut(record).meta = meta,
+            Self::Approval(record) => Arc::make_mut(record).meta = meta,
+            Self::Session(record) => Arc::make_mut(record).meta = meta,
+            Self::Namespace(record) => Arc::make_mut(record).meta = meta,
+            Self::Shard(record) => Arc::make_mut(record).meta = meta,
+        }
+    }
+
+    /// Shards say under which epoch of the mesh they were changed.
+    pub(crate) fn set_epoch(&mut self, epoch: crate::Epoch) {
+        if let Self::Shard(record) = self {
+            Arc::make_mut(record).mesh_epoch = epoch;
         }
     }
 

@@ -1,10 +1,8 @@
 //! A data-plane member of the mesh.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
-use super::Meta;
+use super::{Attributes, Meta};
 use crate::{ClusterId, OperationId, PeerId, Rejection};
 
 /// The most labels, and the most metadata entries, of one record.
@@ -22,9 +20,6 @@ pub const WEIGHT_DEFAULT: u32 = 100;
 /// The largest weight.
 pub const WEIGHT_MAX: u32 = 10_000;
 
-/// Labels or metadata.
-pub type Attributes = BTreeMap<String, String>;
-
 /// What the operators intend for the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum PeerStatus {
@@ -38,6 +33,19 @@ pub enum PeerStatus {
     Drained,
 }
 
+impl PeerStatus {
+    /// The word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Cordoned => "cordoned",
+            Self::Draining => "draining",
+            Self::Drained => "drained",
+        }
+    }
+}
+
 /// What is observed of the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Health {
@@ -49,6 +57,19 @@ pub enum Health {
     Suspect,
     /// Given up.
     Dead,
+}
+
+impl Health {
+    /// The word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Alive => "alive",
+            Self::Suspect => "suspect",
+            Self::Dead => "dead",
+        }
+    }
 }
 
 /// What an operator says about a peer when registering it.
@@ -85,6 +106,10 @@ pub struct Peer {
     pub status_before_drain: Option<PeerStatus>,
     /// What is observed.
     pub health: Health,
+    /// Since when it is observed so, in ms of mesh time; 0 for a peer that was never heard of. Stored beside the peer where it
+    /// is not 0: see [`super::Record`].
+    #[serde(skip)]
+    pub health_since_ms: u64,
     /// The operation that drains or has drained it. Present while draining or drained.
     pub operation: Option<OperationId>,
     /// Why it is not active, in the operator's words; empty for an active peer, and for one that was set aside without a
@@ -174,7 +199,7 @@ pub fn check_attributes(field: &'static str, attributes: &Attributes) -> Result<
             format!("{} are over the limit of {ATTRIBUTES_MAX}", attributes.len()),
         ));
     }
-    for (key, value) in attributes {
+    for (key, value) in attributes.iter() {
         check_attribute_key(field, key)?;
         if value.len() > ATTRIBUTE_BYTES_MAX || value.chars().any(char::is_control) {
             return Err(Rejection::invalid(

@@ -1,11 +1,16 @@
 //! The state, counted again while it is in use: the rows on disk without taking them into memory, and the records in
 //! memory without looking at the disk. Either finds a bit that has changed on its own.
 
+use std::sync::Arc;
+
+use imbl::OrdSet;
+
 use super::{MeshState, Row};
 use crate::{
     ClusterState, Hash, Record, Recorded, Revision, audit,
     codec::{self, Format},
     digest::{Digest, row_hash},
+    record::OperationState,
     rows::{self, HeadRow, Table},
 };
 
@@ -60,11 +65,12 @@ impl Tally {
         Ok(())
     }
 
-    /// Compares what was counted with the head row of the same instant. Answers the revision that was checked.
+    /// Compares what was counted with the head row of the same instant, and the cluster's own partition in memory with
+    /// its rows, if it has not gone on since. Answers the revision that was checked.
     ///
     /// # Errors
-    /// The rows are not what the head row speaks of.
-    pub fn finish(mut self, head: &[u8]) -> Result<Revision, Mismatch> {
+    /// The rows are not what the head row speaks of, or memory is not what the rows are.
+    pub fn finish(mut self, head: &[u8], in_memory: &ClusterState) -> Result<Revision, Mismatch> {
         let head: HeadRow =
             codec::decode(Format::Head, head).map_err(|error| Mismatch(format!("the head row: {error}")))?;
         let computed = self.digest.finish(head.position, head.chain);
@@ -84,6 +90,11 @@ impl Tally {
         (self.cluster.chain, self.cluster.sequence) = (head.cluster_chain, head.cluster_sequence);
         if !self.cluster.is_as_replayed(&self.replayed) {
             return Err(Mismatch("table Cluster does not match its audit chain".to_owned()));
+        }
+        if in_memory.sequence == self.cluster.sequence && !in_memory.is_as_replayed(&self.cluster) {
+            return Err(Mismatch(
+                "the cluster's own state in memory is not what table Cluster holds".to_owned(),
+            ));
         }
         Ok(head.position.revision)
     }
@@ -106,22 +117,54 @@ impl MeshState {
         let records = records.chain(self.certificates.values().map(|row| row.shown(Record::Certificate)));
         let records = records.chain(self.peers.values().map(|row| row.shown(Record::Peer)));
         let records = records.chain(self.operations.values().map(|row| row.shown(Record::Operation)));
+        let records = records.chain(self.approvals.all.values().map(|row| row.shown(Record::Approval)));
+        let records = records.chain(self.shards.namespaces.values().map(|row| row.shown(Record::Namespace)));
+        let records = records.chain(self.shards.all.values().map(|row| row.shown(Record::Shard)));
+        let records = records.chain(self.sessions.values().map(|row| row.shown(Record::Session)));
         let mut records = records.chain(self.checkpoints.values().map(|row| row.shown(Record::Checkpoint)));
         let go_on = records.try_fold(true, |go_on, (record, hash)| {
-            Ok(go_on && count.add(&rows::record_key(record.kind(), &record.id()), &record.encode(), hash)?)
+            let (kind, id) = (record.kind(), record.id());
+            let go_on = go_on && count.add(&rows::record_key(kind, &id), &record.encode(), hash)?;
+            // What it is looked up by may have changed although the record has not.
+            if self.record(kind, &id).is_none_or(|found| found != record) {
+                return Err(Mismatch(format!("{kind:?} {id} is in memory, and is not found there")));
+            }
+            Ok(go_on)
         })?;
-        if !go_on
-            || !self
-                .idempotency
-                .recount(|key, value, hash| count.add(key, value, hash))?
-        {
+        if !go_on || !self.idempotency.rows(|key, value| count.add_unnamed(key, value)) {
             return Ok(());
         }
-        if count.digest == self.digest {
-            Ok(())
-        } else {
-            Err(Mismatch("the records in memory do not add up to the digest".to_owned()))
+        if count.digest != self.digest {
+            return Err(Mismatch("the records in memory do not add up to the digest".to_owned()));
         }
+        self.derived_follow()
+    }
+
+    /// What is kept beside the records is what follows from them.
+    fn derived_follow(&self) -> Result<(), Mismatch> {
+        let settings = self
+            .config
+            .as_ref()
+            .map(|row| row.record.settings())
+            .unwrap_or_default();
+        let running = self.operations.values().map(|row| &row.record);
+        let running = running.filter(|operation| operation.state == OperationState::Running);
+        let running: OrdSet<_> = running.map(|operation| operation.id.clone()).collect();
+        let newest = (self.position.revision, self.chain, self.digest());
+        let recent = self.recent.back();
+        let recent = recent.is_none_or(|recent| (recent.revision, recent.chain, recent.digest) == newest);
+        for (follows, what) in [
+            (self.settings == settings, "the settings"),
+            (self.running == running, "the list of running operations"),
+            (self.approvals.follow(), "the list of requests that wait for approval"),
+            (self.shards.follow(), "a list of shards"),
+            (recent, "position, chain or digest"),
+        ] {
+            if !follows {
+                return Err(Mismatch(format!("{what} in memory changed on its own")));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -141,10 +184,16 @@ impl Recount<'_> {
         self.digest.add(hash);
         Ok((self.pace)(key.len() + value.len()))
     }
+
+    /// Counts a row of which no hash is kept: a change shows in the sum alone.
+    fn add_unnamed(&mut self, key: &[u8], value: &[u8]) -> bool {
+        self.digest.add(row_hash(key, value));
+        (self.pace)(key.len() + value.len())
+    }
 }
 
 impl<T> Row<T> {
-    fn shown(&self, record: fn(std::sync::Arc<T>) -> Record) -> (Record, Hash) {
+    fn shown(&self, record: fn(Arc<T>) -> Record) -> (Record, Hash) {
         (record(self.record.clone()), self.hash)
     }
 }
@@ -155,8 +204,6 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::{
         ClusterId, Conditions, Entry, Idempotency, InitMesh, MeshId, Origin, PeerId, RegisterPeer, Request, Stamp,
@@ -219,7 +266,7 @@ mod tests {
                 tally.row(table, &key, &value)?;
             }
         }
-        tally.finish(&state.head_row())
+        tally.finish(&state.head_row(), &state.cluster)
     }
 
     #[test]
@@ -271,5 +318,41 @@ mod tests {
         state.mesh.peers.remove(&id);
         let found = state.mesh.recount(&mut |_| true).unwrap_err();
         assert!(found.0.contains("do not add up"), "{found}");
+    }
+    #[test]
+    fn what_is_kept_beside_the_records_is_looked_at_too() {
+        let whole = |state: &State| state.mesh.recount(&mut |_| true);
+        let (state, rows) = applied();
+        whole(&state).unwrap();
+
+        let mut moved = state.clone();
+        let row = moved.mesh.peers.remove("p1").unwrap();
+        moved.mesh.peers.insert(PeerId::new("p3").unwrap(), row);
+        let found = whole(&moved).unwrap_err();
+        assert!(found.0.contains("not found"), "{found}");
+
+        let mut moved = state.clone();
+        moved.mesh.position.revision = Revision(3);
+        whole(&moved).unwrap_err();
+        let mut moved = state.clone();
+        moved.mesh.chain.0[7] ^= 1;
+        whole(&moved).unwrap_err();
+        let mut moved = state.clone();
+        moved.mesh.running.insert(crate::OperationId::new("op-9").unwrap());
+        whole(&moved).unwrap_err();
+
+        // The cluster's own partition has no digest: its rows are what it is compared with, if it stands where they do.
+        let mut moved = state.clone();
+        moved.cluster.removed.insert(crate::NodeId(4));
+        assert!(tally(&rows, &moved).unwrap_err().0.contains("in memory"));
+        moved.cluster.sequence += 1;
+        let mut counted = Tally::default();
+        for row in rows
+            .iter()
+            .filter_map(|row| Some((row.table, &row.key, row.value.as_ref()?)))
+        {
+            counted.row(row.0, row.1, row.2).unwrap();
+        }
+        assert_eq!(counted.finish(&state.head_row(), &moved.cluster), Ok(Revision(2)));
     }
 }

@@ -127,7 +127,7 @@ impl MeshState {
 /// Whether a retry of this shall be answered the same.
 fn is_remembered(outcome: &Outcome) -> bool {
     match outcome {
-        Outcome::Applied { .. } => true,
+        Outcome::Applied { .. } | Outcome::Staged { .. } => true,
         Outcome::Rejected(Rejection::IdempotencyKeyReused { .. } | Rejection::IdempotencyKeyExpired { .. }) => false,
         Outcome::Rejected(rejection) => !rejection.is_retryable(),
         Outcome::Replayed { .. } => false,

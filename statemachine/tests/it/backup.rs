@@ -187,7 +187,7 @@ fn restore(world: &mut World, cluster: &str, timeline: u128) -> Result<Vec<Event
     let recorded = world.run(command.into())?;
     match &recorded.unit.outcome {
         Outcome::Applied { events, .. } => Ok(events.clone()),
-        Outcome::Rejected(_) | Outcome::Replayed { .. } => panic!("{recorded:?}"),
+        Outcome::Rejected(_) | Outcome::Replayed { .. } | Outcome::Staged { .. } => panic!("{recorded:?}"),
     }
 }
 

@@ -1,11 +1,10 @@
 //! M1, M2, M5: each verb, its refusals, and what it leaves alone.
 
-use std::collections::BTreeMap;
-
 use meshkit_statemachine::{
     AdvanceDrain, Answer, CancelOperation, CheckpointAudit, Command, Conditions, CordonPeer, DeregisterPeer, DrainPeer,
-    Entry, LoadError, NodeId, Outcome, PatchPeer, Rejection, Revision, UncordonPeer, UndrainPeer, apply, cluster,
-    record::{OperationState, PeerStatus, Phase, Settings},
+    Entry, LoadError, NodeId, Outcome, PatchPeer, PatchPeerSpec, Rejection, Revision, UncordonPeer, UndrainPeer, apply,
+    cluster,
+    record::{Attributes, OperationState, PeerStatus, Phase, Settings},
 };
 
 use meshkit_statemachine::rows::Table;
@@ -158,14 +157,14 @@ fn patches_touch_only_what_they_name() {
         Command::from(PatchPeer {
             id: peer_id(1),
             labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-            metadata: BTreeMap::new(),
+            metadata: Attributes::new(),
             remove_labels: remove.iter().map(|key| (*key).to_owned()).collect(),
             remove_metadata: Vec::new(),
         })
     };
     world.run(patch(&[("tier", "x")], &["zone", "never-there"])).unwrap();
     let labels = &world.state.mesh.peer(&peer_id(1)).unwrap().spec.labels;
-    assert_eq!(labels, &BTreeMap::from([("tier".to_owned(), "x".to_owned())]));
+    assert_eq!(labels, &Attributes::from([("tier".to_owned(), "x".to_owned())]));
     assert!(
         world
             .run(patch(&[("tier", "x")], &[]))
@@ -185,6 +184,76 @@ fn patches_touch_only_what_they_name() {
 }
 
 #[test]
+fn what_was_registered_can_be_changed() {
+    let mut world = World::new();
+    world.run(register(1)).unwrap();
+    let attributes = || PatchPeer {
+        id: peer_id(1),
+        labels: Attributes::from([("tier".to_owned(), "x".to_owned())]),
+        metadata: Attributes::new(),
+        remove_labels: Vec::new(),
+        remove_metadata: Vec::new(),
+    };
+    let nothing = || PatchPeerSpec {
+        attributes: attributes(),
+        role: None,
+        region: None,
+        zone: None,
+        endpoints: Vec::new(),
+        weight: None,
+    };
+    let spec = |world: &World| world.state.mesh.peer(&peer_id(1)).unwrap().spec.clone();
+    let before = spec(&world);
+    let weighed = PatchPeerSpec {
+        weight: Some(300),
+        ..nothing()
+    };
+    world.run(weighed.command().unwrap()).unwrap();
+    let mut expected = before.clone();
+    expected.labels.insert("tier", "x");
+    expected.weight = 300;
+    assert_eq!(spec(&world), expected, "what is not given stays");
+    let moved = PatchPeerSpec {
+        role: Some("gateway".into()),
+        region: Some(String::new()),
+        zone: Some("b".into()),
+        endpoints: vec!["h:1".into(), "h:2".into()],
+        ..nothing()
+    };
+    world.run(moved.clone().command().unwrap()).unwrap();
+    expected.role = "gateway".into();
+    expected.region = String::new();
+    expected.zone = "b".into();
+    expected.endpoints = vec!["h:1".into(), "h:2".into()];
+    assert_eq!(spec(&world), expected);
+    let again = world.run(moved.command().unwrap()).unwrap();
+    assert!(again.unit.changes().is_empty());
+    let wrong = [
+        PatchPeerSpec {
+            weight: Some(0),
+            ..nothing()
+        },
+        PatchPeerSpec {
+            weight: Some(10_001),
+            ..nothing()
+        },
+        PatchPeerSpec {
+            zone: Some("two words".into()),
+            ..nothing()
+        },
+        PatchPeerSpec {
+            endpoints: vec!["no-port".into()],
+            ..nothing()
+        },
+    ];
+    for wrong in wrong {
+        let refused = world.run(wrong.command().unwrap()).unwrap_err();
+        assert_eq!(refused.code(), "invalid_argument");
+        assert_eq!(spec(&world), expected);
+    }
+}
+
+#[test]
 fn conditions_are_checked_before_rules() {
     let mut world = World::new();
     let etag = {
@@ -196,7 +265,7 @@ fn conditions_are_checked_before_rules() {
         proposal.conditions = conditions;
         match &world.propose(proposal).unit.outcome {
             Outcome::Rejected(rejection) => Some(rejection.clone()),
-            Outcome::Applied { .. } | Outcome::Replayed { .. } => None,
+            Outcome::Applied { .. } | Outcome::Replayed { .. } | Outcome::Staged { .. } => None,
         }
     };
     let when = |etag: &str| Conditions {

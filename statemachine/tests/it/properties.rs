@@ -1,11 +1,11 @@
 //! Properties over random histories: one door, dry run, retries, rebuilding elsewhere (M2, M6, F1, X1).
 
 use meshkit_statemachine::{
-    AdvanceDrain, Answer, ApplyCluster, CancelOperation, ClusterId, Command, CordonPeer, DemoteCluster, DeregisterPeer,
-    DrainPeer, Entry, Hash, LoadError, Loader, NodeId, Outcome, PatchPeer, PromoteCluster, Proposal, Record,
-    RecordBackup, Recorded, RecoverMesh, Replicated, ReplicationRefused, RestoreMesh, Revision, RollbackConfig,
-    SetConfig, State, TimelineId, UncordonPeer, UndrainPeer, Unit, audit, dry_run,
-    record::{ClusterPhase, ClusterSpec, Fencing},
+    AdvanceDrain, Answer, ApplyCluster, BeginSession, CancelOperation, ClusterId, Command, CordonPeer, DemoteCluster,
+    DeregisterPeer, DrainPeer, EndSessions, Entry, Hash, LoadError, Loader, NodeId, Outcome, PatchPeer, PromoteCluster,
+    Proposal, Record, RecordBackup, Recorded, RecoverMesh, Replicated, ReplicationRefused, RestoreMesh, Revision,
+    RollbackConfig, SetConfig, State, TimelineId, UncordonPeer, UndrainPeer, Unit, audit, check, dry_run, preview,
+    record::{ApprovalState, Approvers, ClusterPhase, ClusterSpec, Fencing, Held},
     rows::Table,
 };
 use proptest::prelude::*;
@@ -42,14 +42,26 @@ enum Step {
     Recover,
     NoteBackup,
     Wait(u32),
+    /// Decides the oldest request that waits, in somebody's name.
+    Decide(&'static str, bool),
+    /// Ends requests that wait in vain.
+    EndStaged,
+    /// Has one of some browsers act for somebody.
+    BeginSession(u8),
+    /// Ends that of one of them, or all.
+    EndSessions(Option<u8>),
 }
 
 /// Values within range, which make a mesh smaller than what is in it, and one that is out of range.
-const SETTINGS: [(&str, u64); 4] = [
+const SETTINGS: [(&str, u64); 8] = [
     ("limits.peers", 2),
     ("limits.operations", 1),
     ("retention.idempotency_key", 60_000),
     ("limits.peers", 0),
+    ("limits.approvals", 2),
+    ("approvals.peers.drain", 1),
+    ("approvals.peers.deregister", 3),
+    ("approvals.config.set", 2),
 ];
 
 fn cluster_step() -> impl Strategy<Value = Step> {
@@ -102,6 +114,11 @@ fn step() -> impl Strategy<Value = (Step, Option<u8>)> {
         2 => cluster_step(),
         2 => config_step(),
         4 => history_step(),
+        3 => (prop::sample::select(&["alice", "bob", "carol"][..]), any::<bool>())
+            .prop_map(|(actor, agrees)| Step::Decide(actor, agrees)),
+        1 => Just(Step::EndStaged),
+        2 => (0_u8..40).prop_map(Step::BeginSession),
+        1 => proptest::option::of(0_u8..40).prop_map(Step::EndSessions),
     ];
     (step, proptest::option::weighted(0.3, 0_u8..6))
 }
@@ -157,6 +174,22 @@ fn compact(world: &World, to: Revision) -> Option<Command> {
         to_mesh_time_ms: world.unit(to)?.unit.stamp.mesh_time_ms,
     };
     Some(command.into())
+}
+
+#[cfg(not(feature = "previous-level"))]
+fn decide(world: &World, agrees: bool) -> Option<Command> {
+    use meshkit_statemachine::{ApproveStaged, RejectStaged, record::Scope};
+    let id = world.state.mesh.pending_approvals().next()?.id.clone();
+    let scope = Scope::Admin;
+    Some(match agrees {
+        true => ApproveStaged { id, scope }.into(),
+        false => RejectStaged { id, scope }.into(),
+    })
+}
+
+#[cfg(feature = "previous-level")]
+fn decide(_: &World, _: bool) -> Option<Command> {
+    None
 }
 
 #[cfg(feature = "previous-level")]
@@ -228,6 +261,21 @@ fn command(step: &Step, world: &World) -> Option<Command> {
             node: NodeId(1),
         }
         .into(),
+        Step::Decide(_, agrees) => decide(world, *agrees)?,
+        Step::EndStaged => meshkit_statemachine::EndStaged {}.command().ok()?,
+        Step::BeginSession(n) => BeginSession {
+            id: Hash([*n; 32]),
+            held: Held::Operate,
+            expires_ms: world.now_ms + 60_000,
+        }
+        .command()
+        .ok()?,
+        Step::EndSessions(n) => EndSessions {
+            subject: "alice".into(),
+            id: n.map(|n| Hash([n; 32])),
+        }
+        .command()
+        .ok()?,
         Step::Wait(_) => return None,
     })
 }
@@ -248,6 +296,10 @@ fn play(
         };
         let mut proposal = world.proposal(command);
         proposal.origin.idempotency = idempotency.and_then(|n| key(&format!("k{n}"), n));
+        proposal.origin.reason = "why".into();
+        if let Step::Decide(actor, _) = step {
+            proposal.origin.actor = (*actor).to_owned();
+        }
         let before = world.state.clone();
         let recorded = world.propose(proposal.clone());
         each(&before, &proposal, &world, &recorded);
@@ -266,12 +318,53 @@ fn units(world: &World) -> Vec<Recorded> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
+    /// What a dry run shows is what apply looked at: a refusal by a rule is the one check that failed, the last; what is
+    /// applied passed all; and no check is made that the command does not say it makes.
+    #[test]
+    fn a_refusal_is_the_check_that_failed(steps in prop::collection::vec(step(), 1..40)) {
+        play(&steps, |before, proposal, _, recorded| {
+            let seen = preview(before, proposal);
+            let Answer::Recorded(again) = &seen.answer else { panic!("{:?}", seen.answer) };
+            // What waits for somebody to agree is shown as it would be afterwards.
+            if !matches!(recorded.unit.outcome, Outcome::Staged { .. }) {
+                assert_eq!(again.unit, recorded.unit, "looking changes nothing");
+            }
+            if proposal.command.handler().action() == "approvals.approve" {
+                // The checks of the request that is approved are made as well.
+                return;
+            }
+            let rules = proposal.command.handler().rules();
+            let failed: Vec<_> = seen.checks.iter().filter(|check| !check.passed).collect();
+            match &recorded.unit.outcome {
+                Outcome::Rejected(rejection) if !rules.is_empty() && !rejection.code().starts_with("idempotency") => {
+                    assert_eq!(failed.len(), 1, "{rejection:?}");
+                    assert_eq!(seen.checks.last().unwrap(), failed[0]);
+                    assert_eq!(failed[0].rule.code, rejection.code());
+                    assert!(!rejection.hint().is_empty() && !rejection.detail().is_empty());
+                }
+                Outcome::Applied { .. } => assert!(failed.is_empty(), "{failed:?}"),
+                _ => {}
+            }
+            let pipeline = [check::FEATURE_LEVEL_REACHED, check::REVISION_IS, check::ETAG_IS, check::RECORD_ABSENT];
+            for made in &seen.checks {
+                let known = rules.contains(&made.rule) || pipeline.contains(&made.rule);
+                assert!(known || rules.is_empty(), "{}: {}", proposal.command.handler().action(), made.rule.name);
+            }
+        });
+    }
+
     #[test]
     fn dry_run_equals_the_commit_at_that_position(steps in prop::collection::vec(step(), 1..40)) {
         play(&steps, |before, proposal, _, recorded| {
             let digest = before.mesh.digest();
             let Answer::Recorded(preview) = dry_run(before, proposal) else { panic!() };
-            assert_eq!(&*preview, recorded);
+            match &recorded.unit.outcome {
+                // What it will do is shown, not that it waits.
+                Outcome::Staged { .. } => assert!(matches!(preview.unit.outcome, Outcome::Applied { .. })),
+                Outcome::Applied { .. } | Outcome::Rejected(_) | Outcome::Replayed { .. } => {
+                    assert_eq!(&*preview, recorded);
+                }
+            }
             assert_eq!(before.mesh.digest(), digest, "a dry run changes nothing");
         });
     }
@@ -321,7 +414,7 @@ proptest! {
             let mut again = world.clone();
             let retry = again.propose(proposal.clone());
             match &recorded.unit.outcome {
-                Outcome::Applied { .. } => {
+                Outcome::Applied { .. } | Outcome::Staged { .. } => {
                     assert_eq!(retry.unit.outcome, Outcome::Replayed { of: recorded.unit.position.revision });
                 }
                 Outcome::Rejected(_) | Outcome::Replayed { .. } => {}
@@ -358,6 +451,9 @@ proptest! {
             prop_assert_eq!(operations(&state), operations(was));
             let clusters = |state: &State| state.mesh.clusters_after(None).cloned().collect::<Vec<_>>();
             prop_assert_eq!(clusters(&state), clusters(was));
+            let approvals = |state: &State| state.mesh.approvals_before(None).cloned().collect::<Vec<_>>();
+            prop_assert_eq!(approvals(&state), approvals(was));
+            prop_assert_eq!(state.mesh.approvals_pending(), was.mesh.approvals_pending());
             prop_assert_eq!(state.mesh.config(), was.mesh.config());
             prop_assert_eq!(state.mesh.settings(), was.mesh.settings());
             prop_assert_eq!(state.mesh.floor(), was.mesh.floor());
@@ -400,6 +496,25 @@ proptest! {
                 let anchor = mesh.checkpoints_below(floor).next_back().unwrap();
                 assert_eq!(anchor.revision.next(), floor);
                 assert_eq!(anchor.hash, world.unit(anchor.revision).unwrap().chain);
+            }
+        });
+    }
+
+    /// Whatever happens, nothing that falls under a rule takes effect but in the commit of its last approval, given by
+    /// as many others as the rule asked for.
+    #[test]
+    fn nothing_passes_its_rule(steps in prop::collection::vec(step(), 1..60)) {
+        play(&steps, |before, proposal, world, recorded| {
+            let asked = proposal.command.handler().approvers(&before.mesh);
+            if asked != Approvers::None && matches!(recorded.unit.outcome, Outcome::Applied { .. }) {
+                assert!(recorded.unit.changes().is_empty(), "{recorded:?}");
+            }
+            for approval in world.state.mesh.ended_approvals().filter(|one| one.state == ApprovalState::Approved) {
+                let mut persons: Vec<_> = approval.decisions.iter().map(|decision| &decision.actor).collect();
+                persons.sort_unstable();
+                persons.dedup();
+                assert!(persons.len() >= approval.approvers.count(), "{approval:?}");
+                assert!(persons.iter().all(|person| *person != approval.requester()), "{approval:?}");
             }
         });
     }

@@ -6,7 +6,7 @@ use meshkit_statemachine::{
     self as sm, Answer, CheckpointAudit, ClusterId, Command, Conditions, Entry, FEATURE_LEVEL, Hash, Idempotency,
     InitMesh, LoadError, Loader, MeshId, NodeId, Origin, Outcome, PeerId, Proposal, Recorded, RegisterPeer, Rejection,
     Revision, Stamp, State, TimelineId,
-    record::{PeerSpec, Settings},
+    record::{Attributes, PeerSpec, Settings},
     rows::{Table, history_key},
 };
 use std::sync::Arc;
@@ -32,8 +32,8 @@ pub fn register(n: u8) -> Command {
         region: "eu".into(),
         zone: "a".into(),
         endpoints: vec!["127.0.0.1:9000".into()],
-        labels: BTreeMap::from([("zone".into(), "a".into())]),
-        metadata: BTreeMap::new(),
+        labels: Attributes::from([("zone".into(), "a".into())]),
+        metadata: Attributes::new(),
         weight: 100,
     };
     RegisterPeer { id: peer_id(n), spec }.into()
@@ -118,7 +118,7 @@ impl World {
         match &recorded.unit.outcome {
             Outcome::Applied { .. } => Ok(recorded),
             Outcome::Rejected(rejection) => Err(rejection.clone()),
-            Outcome::Replayed { .. } => panic!("replayed"),
+            other @ (Outcome::Replayed { .. } | Outcome::Staged { .. }) => panic!("{other:?}"),
         }
     }
 

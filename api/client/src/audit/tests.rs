@@ -8,8 +8,9 @@ use proto::v1::{AuditCheckpoint, AuditRecord};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use statemachine::{Hash, MeshId, Origin, Outcome, Position, Revision, Stamp, TimelineId, Unit, audit};
 
-use super::{Report, Result, Signers, Verification, shown};
+use super::{Report, Result, Signers, Verification};
 
+mod export;
 mod fields;
 
 fn ok<T, E: std::fmt::Debug>(result: std::result::Result<T, E>) -> T {
@@ -98,7 +99,7 @@ fn trail(length: u64) -> Vec<AuditRecord> {
                 hash: hash.to_string(),
                 previous_hash: previous.to_string(),
                 canonical,
-                ..shown::of(&unit)
+                ..api_records::of_unit(&unit)
             };
             (previous, parent) = (hash, position);
             record

@@ -10,7 +10,7 @@ use super::{
     outcome::{Verdict, verdict},
     route::{Next, ROUNDS_MAX, Route},
 };
-use crate::{Answer, CallOptions, Endpoint, Error, Method, Result, rng};
+use crate::{Answer, CallOptions, Endpoint, Error, Method, Result, Transport, rng};
 
 /// Requests of one call at most, whatever the deadline.
 const ATTEMPTS_MAX: u32 = 1_000;
@@ -34,6 +34,9 @@ pub(super) struct Call<'a, M: Method> {
     reloaded: bool,
     /// True where the key is a ULID that this call made.
     minted: bool,
+    /// True for a mutation that is meant: one that nothing may come of twice. A dry run changes nothing, however often
+    /// it is asked.
+    changes: bool,
 }
 
 impl<'a, M: Method> Call<'a, M> {
@@ -50,6 +53,8 @@ impl<'a, M: Method> Call<'a, M> {
                     *field = rng::ulid(shared.entropy.as_ref());
                 }
                 key.clone_from(field);
+            } else {
+                key.clone_from(&options.idempotency_key);
             }
         }
         if timeout.is_zero() {
@@ -58,6 +63,7 @@ impl<'a, M: Method> Call<'a, M> {
         let only = options.only.as_ref().map(std::slice::from_ref);
         Ok(Self {
             shared,
+            changes: M::MUTATION && !M::is_dry_run(&request) && !options.dry_run,
             request,
             key,
             timeout,
@@ -81,7 +87,7 @@ impl<'a, M: Method> Call<'a, M> {
             .options
             .only
             .clone()
-            .unwrap_or_else(|| self.shared.start(M::MUTATION));
+            .unwrap_or_else(|| self.shared.start(M::LEADER));
         loop {
             self.attempts += 1;
             let patience = if self.once_only() {
@@ -94,7 +100,7 @@ impl<'a, M: Method> Call<'a, M> {
             let sent = attempt::send::<M>(self.shared, &endpoint, &self.request, &self.key, &self.options, by).await;
             let next = match sent {
                 Ok(mut answer) => {
-                    self.shared.answered(&endpoint, M::MUTATION);
+                    self.shared.answered(&endpoint, M::LEADER);
                     answer.meta.attempts = self.attempts;
                     return Ok(answer);
                 }
@@ -118,7 +124,7 @@ impl<'a, M: Method> Call<'a, M> {
     /// A change without an idempotency key: asked again after it may have been carried out, it could be carried out
     /// twice.
     fn once_only(&self) -> bool {
-        M::MUTATION && self.key.is_empty()
+        self.changes && self.key.is_empty()
     }
 
     /// What to do next.
@@ -130,7 +136,7 @@ impl<'a, M: Method> Call<'a, M> {
             Failed::Refused { error, broke } => {
                 let said = verdict(&error, broke);
                 self.last_open = said == Verdict::Open;
-                self.unknown = M::MUTATION
+                self.unknown = self.changes
                     && match said {
                         Verdict::Open => true,
                         Verdict::Refused => self.unknown,
@@ -196,7 +202,7 @@ impl<'a, M: Method> Call<'a, M> {
 
     /// Nobody could be reached any more; if somebody had answered before, that is said too.
     fn unreachable(&mut self) -> Error {
-        let error = Error::cannot_connect(self.route.attempts());
+        let error = self.shared.cannot_connect(self.route.attempts());
         // Nothing was sent this time.
         self.last_open = false;
         self.finish(error)
@@ -213,12 +219,15 @@ impl<'a, M: Method> Call<'a, M> {
             None => {
                 let attempts = self.route.attempts();
                 let error = if attempts.is_empty() {
-                    Error::deadline(
-                        format!("no answer within {waited}"),
-                        "raise --request-timeout, or see `mesh status`",
-                    )
+                    let hint = match self.shared.transport {
+                        Transport::Auto | Transport::H2 => "raise --request-timeout, or see `mesh status`",
+                        Transport::H3 => {
+                            "`transport` is h3, so nothing else was tried: with auto or h2 it goes over TCP"
+                        }
+                    };
+                    Error::deadline(format!("no answer within {waited}"), hint)
                 } else {
-                    Error::cannot_connect(attempts).with_detail(&suffix)
+                    self.shared.cannot_connect(attempts).with_detail(&suffix)
                 };
                 self.finish(error)
             }

@@ -35,6 +35,7 @@ pub(super) fn verdict(error: &Error, broke: bool) -> Verdict {
         | codes::Code::AlreadyExists
         | codes::Code::EtagMismatch
         | codes::Code::RevisionMismatch
+        | codes::Code::PendingApproval
         | codes::Code::IdempotencyKeyReused => Verdict::Settled,
         // A name that this program does not know is a rule's only where its status is that of rules.
         codes::Code::Rule if error.status() == Code::FailedPrecondition => Verdict::Settled,
@@ -52,10 +53,12 @@ pub(super) fn verdict(error: &Error, broke: bool) -> Verdict {
         | codes::Code::CredentialExpired
         | codes::Code::ScopeMissing
         | codes::Code::MethodNotAllowed
+        | codes::Code::NotAcceptable
         | codes::Code::ApprovalStale
         | codes::Code::ConfirmationRequired
         | codes::Code::IfMatchRequired
         | codes::Code::RateLimited
+        | codes::Code::WatchTooSlow
         | codes::Code::NotLeader
         | codes::Code::NotActive
         | codes::Code::Future
@@ -134,6 +137,7 @@ mod tests {
                 "already_exists",
                 "etag_mismatch",
                 "revision_mismatch",
+                "pending_approval",
                 "idempotency_key_reused",
                 "rule"
             ]

@@ -225,6 +225,27 @@ async fn after_a_lost_answer(second: Reply) -> api_client::Error {
     error
 }
 
+/// It changes nothing, so it is asked again, and there is nothing to find out.
+#[tokio::test]
+async fn a_dry_run_whose_answer_is_lost_leaves_nothing_open() {
+    let node = Fake::default();
+    node.says("CordonPeer", [Reply::Silence]);
+    let client = builder(&[node.serve().await])
+        .timeout(Duration::from_millis(700))
+        .attempt_timeout(Duration::from_millis(100))
+        .build()
+        .expect("a client");
+    let mut dry = cordon("p1");
+    dry.dry_run = true;
+    let error = client.cordon_peer(dry).await.expect_err("silence");
+    assert!(node.asked().len() >= 2, "asked once only");
+    assert_eq!((error.code(), error.outcome_unknown()), ("deadline_exceeded", false));
+    assert!(!error.hint().contains("may have been applied"), "{error}");
+    // The same that is meant does.
+    let error = client.cordon_peer(cordon("p1")).await.expect_err("silence");
+    assert!(error.outcome_unknown(), "{error}");
+}
+
 #[tokio::test]
 async fn what_is_decided_before_apply_says_nothing_of_a_lost_answer() {
     let problem = |code: &str, retryable| Problem {

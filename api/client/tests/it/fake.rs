@@ -126,16 +126,26 @@ impl Fake {
 
     /// Speaks HTTP/2 on one stream until it ends.
     pub async fn connection(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let service = service_fn(move |request| self.clone().dispatch(request));
+        let service = service_fn(move |request: http::Request<Incoming>| self.clone().dispatch(request));
         let serving = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service);
         drop(serving.await);
     }
 
-    async fn dispatch(self, request: http::Request<Incoming>) -> Result<http::Response<Body>, Infallible> {
+    /// Answers one request, over whatever it came.
+    pub async fn dispatch<B>(self, request: http::Request<B>) -> Result<http::Response<Body>, Infallible>
+    where
+        B: hyper::body::Body + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    {
         let service = request.uri().path().split('/').nth(1).unwrap_or_default().to_owned();
         match service.as_str() {
             "meshkit.v1.PeerService" => PeerServiceServer::new(self).call(request).await,
             "meshkit.v1.OperationService" => OperationServiceServer::new(self).call(request).await,
+            "meshkit.v1.ApprovalService" => {
+                v1::approval_service_server::ApprovalServiceServer::new(self)
+                    .call(request)
+                    .await
+            }
             "meshkit.v1.AuditService" => AuditServiceServer::new(self).call(request).await,
             "meshkit.v1.ClusterService" => ClusterServiceServer::new(self).call(request).await,
             "meshkit.v1.ClusterDescriptorService" => {
@@ -155,6 +165,21 @@ impl Fake {
             }
             "meshkit.v1.BackupService" => {
                 v1::backup_service_server::BackupServiceServer::new(self)
+                    .call(request)
+                    .await
+            }
+            "meshkit.v1.NamespaceService" => {
+                v1::namespace_service_server::NamespaceServiceServer::new(self)
+                    .call(request)
+                    .await
+            }
+            "meshkit.v1.ShardService" => {
+                v1::shard_service_server::ShardServiceServer::new(self)
+                    .call(request)
+                    .await
+            }
+            "meshkit.v1.PresenceService" => {
+                v1::presence_service_server::PresenceServiceServer::new(self)
                     .call(request)
                     .await
             }
@@ -205,8 +230,9 @@ impl Fake {
                 let mut response =
                     Response::new(A::decode(bytes.as_slice()).map_err(|error| Status::internal(error.to_string()))?);
                 for (name, value) in metadata {
-                    let value = value.parse().map_err(|_| Status::internal("metadata"))?;
-                    response.metadata_mut().insert(name, value);
+                    // As it is on the wire: what is binary is in base64 already.
+                    let value = http::HeaderValue::try_from(value).map_err(|_| Status::internal("metadata"))?;
+                    response.metadata_mut().as_mut().insert(name, value);
                 }
                 Ok(response)
             }
@@ -289,12 +315,46 @@ services! {
         cordon_peer = "CordonPeer" (CordonPeerRequest) -> Peer;
         uncordon_peer = "UncordonPeer" (UncordonPeerRequest) -> Peer;
         drain_peer = "DrainPeer" (DrainPeerRequest) -> Peer;
+        drain_peers = "DrainPeers" (DrainPeersRequest) -> Operation;
         undrain_peer = "UndrainPeer" (UndrainPeerRequest) -> Peer;
     }
     operation_service_server::OperationService {
         list_operations = "ListOperations" (ListOperationsRequest) -> ListOperationsResponse;
         get_operation = "GetOperation" (GetOperationRequest) -> Operation;
         cancel_operation = "CancelOperation" (CancelOperationRequest) -> Operation;
+    }
+    namespace_service_server::NamespaceService {
+        list_namespaces = "ListNamespaces" (ListNamespacesRequest) -> ListNamespacesResponse;
+        get_namespace = "GetNamespace" (GetNamespaceRequest) -> Namespace;
+        create_namespace = "CreateNamespace" (CreateNamespaceRequest) -> Namespace;
+        reshape_namespace = "ReshapeNamespace" (ReshapeNamespaceRequest) -> Namespace;
+        set_namespace_policy = "SetNamespacePolicy" (SetNamespacePolicyRequest) -> Namespace;
+        delete_namespace = "DeleteNamespace" (DeleteNamespaceRequest) -> Namespace;
+    }
+    shard_service_server::ShardService {
+        list_shards = "ListShards" (ListShardsRequest) -> ListShardsResponse;
+        get_shard = "GetShard" (GetShardRequest) -> Shard;
+        locate_shard = "LocateShard" (LocateShardRequest) -> Shard;
+        list_shard_history = "ListShardHistory" (ListShardHistoryRequest) -> ListShardHistoryResponse;
+        diff_shards = "DiffShards" (DiffShardsRequest) -> DiffShardsResponse;
+        simulate_shards = "SimulateShards" (SimulateShardsRequest) -> SimulateShardsResponse;
+        move_shard = "MoveShard" (MoveShardRequest) -> Shard;
+        cancel_move = "CancelMove" (CancelMoveRequest) -> Shard;
+        acknowledge_move = "AcknowledgeMove" (AcknowledgeMoveRequest) -> Shard;
+        pause_shard = "PauseShard" (PauseShardRequest) -> Shard;
+        resume_shard = "ResumeShard" (ResumeShardRequest) -> Shard;
+        disable_shard = "DisableShard" (DisableShardRequest) -> Shard;
+        enable_shard = "EnableShard" (EnableShardRequest) -> Shard;
+    }
+    presence_service_server::PresenceService {
+        heartbeat = "Heartbeat" (HeartbeatRequest) -> HeartbeatResponse;
+        list_presence = "ListPresence" (ListPresenceRequest) -> ListPresenceResponse;
+    }
+    approval_service_server::ApprovalService {
+        list_approvals = "ListApprovals" (ListApprovalsRequest) -> ListApprovalsResponse;
+        get_approval = "GetApproval" (GetApprovalRequest) -> Approval;
+        approve_approval = "ApproveApproval" (ApproveApprovalRequest) -> Approval;
+        reject_approval = "RejectApproval" (RejectApprovalRequest) -> Approval;
     }
     audit_service_server::AuditService {
         list_audit_records = "ListAuditRecords" (ListAuditRecordsRequest) -> ListAuditRecordsResponse;
@@ -334,5 +394,10 @@ services! {
     }
     auth_service_server::AuthService {
         can_i = "CanI" (CanIRequest) -> CanIResponse;
+        list_actions = "ListActions" (ListActionsRequest) -> ListActionsResponse;
+        begin_session = "BeginSession" (BeginSessionRequest) -> Session;
+        get_session = "GetSession" (GetSessionRequest) -> Session;
+        end_session = "EndSession" (EndSessionRequest) -> EndSessionsResponse;
+        revoke_sessions = "RevokeSessions" (RevokeSessionsRequest) -> EndSessionsResponse;
     }
 }

@@ -5,4 +5,5 @@ extern crate meshkit_api_client as api_client;
 
 mod calls;
 mod fake;
+mod http3;
 mod tls;

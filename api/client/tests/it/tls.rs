@@ -11,20 +11,20 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::fake::{Fake, Reply};
 
-struct Authority {
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pem: String,
+    pub pem: String,
     der: CertificateDer<'static>,
 }
 
-struct Identity {
+pub struct Identity {
     chain: Vec<CertificateDer<'static>>,
-    pem: String,
-    key: KeyPair,
+    pub pem: String,
+    pub key: KeyPair,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -36,7 +36,7 @@ impl Authority {
         }
     }
 
-    fn issue(&self, name: &str) -> Identity {
+    pub fn issue(&self, name: &str) -> Identity {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
@@ -48,16 +48,8 @@ impl Authority {
     }
 }
 
-/// Serves a peer over TLS to clients that the authority knows.
-async fn serve(authority: &Authority) -> SocketAddr {
-    let node = Fake::default();
-    node.says(
-        "GetPeer",
-        [Reply::ok(&Peer {
-            id: "p1".into(),
-            ..Peer::default()
-        })],
-    );
+/// What a server of 127.0.0.1 is known by, to clients that the authority knows.
+pub fn server(authority: &Authority) -> ServerConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
     roots.add(authority.der.clone()).expect("a root");
@@ -75,19 +67,40 @@ async fn serve(authority: &Authority) -> SocketAddr {
         )
         .expect("a server");
     config.alpn_protocols = vec![b"h2".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    config
+}
+
+/// A node that knows one peer.
+pub fn node() -> Fake {
+    let node = Fake::default();
+    node.says(
+        "GetPeer",
+        [Reply::ok(&Peer {
+            id: "p1".into(),
+            ..Peer::default()
+        })],
+    );
+    node
+}
+
+/// Serves what the listener accepts over TLS.
+pub async fn accept(node: Fake, listener: tokio::net::TcpListener, tls: ServerConfig) {
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    while let Ok((tcp, _)) = listener.accept().await {
+        let (acceptor, node) = (acceptor.clone(), node.clone());
+        tokio::spawn(async move {
+            if let Ok(stream) = acceptor.accept(tcp).await {
+                node.connection(stream).await;
+            }
+        });
+    }
+}
+
+/// Serves a peer over TLS to clients that the authority knows.
+async fn serve(authority: &Authority) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("its address");
-    tokio::spawn(async move {
-        while let Ok((tcp, _)) = listener.accept().await {
-            let (acceptor, node) = (acceptor.clone(), node.clone());
-            tokio::spawn(async move {
-                if let Ok(stream) = acceptor.accept(tcp).await {
-                    node.connection(stream).await;
-                }
-            });
-        }
-    });
+    tokio::spawn(accept(node(), listener, server(authority)));
     address
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proto::methods::Scope;
 use statemachine::MeshId;
 
-use super::{Principal, Proof};
+use super::{Principal, Proof, grant::Grant};
 
 /// One binding of certificates to a subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +15,8 @@ pub struct Binding {
     pub matches: String,
     /// The subject that they stand for; the SPIFFE id itself where empty.
     pub subject: String,
-    /// Scopes by name: `mesh.read`.
+    /// Scopes by name: `mesh.read`. With `mesh.peer` the subject has to be a peer's name, so `matches` is
+    /// `spiffe://<this mesh>/peer/<id or *>` where `subject` is empty.
     pub scopes: Vec<String>,
 }
 
@@ -46,63 +47,85 @@ enum Segment {
     Any,
 }
 
+/// One binding, taken apart.
+struct Pattern {
+    segments: Vec<Segment>,
+    /// Empty: the name that matched.
+    subject: String,
+    scopes: Vec<Scope>,
+}
+
 /// All bindings, ready to be looked up. Where several match, that counts which is the first to write out a segment
 /// where the other has `*`.
 pub(super) struct Bindings {
-    /// `spiffe://<mesh>/`
-    mesh: String,
-    patterns: Vec<(Vec<Segment>, Arc<Principal>)>,
+    mesh: MeshId,
+    patterns: Vec<Pattern>,
 }
 
 impl Bindings {
     pub(super) fn new(mesh: &MeshId, bindings: &[Binding]) -> Result<Self, InvalidBinding> {
-        let mut patterns: Vec<(Vec<Segment>, Arc<Principal>)> = Vec::with_capacity(bindings.len());
+        let mut patterns: Vec<Pattern> = Vec::with_capacity(bindings.len());
         for binding in bindings {
             let wrong = |why: String| InvalidBinding {
                 matches: binding.matches.clone(),
                 why,
             };
-            let pattern = segments(mesh.as_str(), &binding.matches).map_err(wrong)?;
-            if patterns.iter().any(|(other, _)| *other == pattern) {
+            let pattern = Pattern {
+                segments: segments(mesh.as_str(), &binding.matches).map_err(wrong)?,
+                subject: binding.subject.clone(),
+                scopes: scopes(&binding.scopes).map_err(wrong)?,
+            };
+            if patterns.iter().any(|other| other.segments == pattern.segments) {
                 return Err(wrong("is there twice".to_owned()));
             }
-            let principal = Arc::new(Principal {
-                subject: binding.subject.clone(),
-                scope: highest(&binding.scopes).map_err(wrong)?,
-                proof: Proof::Certificate,
-                expires_s: None,
-            });
-            patterns.push((pattern, principal));
+            // Of whatever it matches, since a `*` stands for an id that could be one.
+            let example = match binding.subject.as_str() {
+                "" => binding.matches.replace('*', "id"),
+                subject => subject.to_owned(),
+            };
+            Grant::of(mesh, &example, pattern.scopes.iter().copied()).map_err(wrong)?;
+            patterns.push(pattern);
         }
         // Of two that match the same name, the order of their segments decides, from the left.
-        patterns.sort_by(|(a, _), (b, _)| a.cmp(b));
+        patterns.sort_by(|a, b| a.segments.cmp(&b.segments));
         Ok(Self {
-            mesh: prefix(mesh.as_str()),
+            mesh: mesh.clone(),
             patterns,
         })
     }
 
-    /// The caller that a certificate's name stands for, until the certificate ends.
-    pub(super) fn principal(&self, uri: &str, expires_s: Option<u64>) -> Option<Arc<Principal>> {
-        let path: Vec<&str> = uri.strip_prefix(&self.mesh)?.split('/').collect();
-        let matches = |pattern: &[Segment]| {
-            pattern.len() == path.len()
-                && pattern.iter().zip(&path).all(|(wanted, found)| match wanted {
+    /// The caller that a certificate's name stands for, until the certificate ends; none where no binding is of it.
+    ///
+    /// # Errors
+    /// It is bound as a peer's, and is no peer's name.
+    pub(super) fn principal(&self, uri: &str, expires_s: Option<u64>) -> Result<Option<Arc<Principal>>, String> {
+        let Some(path) = uri.strip_prefix(&prefix(self.mesh.as_str())) else {
+            return Ok(None);
+        };
+        let path: Vec<&str> = path.split('/').collect();
+        let matches = |pattern: &&Pattern| {
+            pattern.segments.len() == path.len()
+                && pattern.segments.iter().zip(&path).all(|(wanted, found)| match wanted {
                     Segment::Exactly(wanted) => wanted == found,
                     Segment::Any => !found.is_empty(),
                 })
         };
-        let (_, found) = self.patterns.iter().find(|(pattern, _)| matches(pattern))?;
-        let subject = if found.subject.is_empty() {
-            uri.to_owned()
-        } else {
-            found.subject.clone()
+        let Some(found) = self.patterns.iter().find(matches) else {
+            return Ok(None);
         };
-        Some(Arc::new(Principal {
-            subject,
+        let subject = match found.subject.as_str() {
+            "" => uri,
+            subject => subject,
+        };
+        let Grant { scope, peer } = Grant::of(&self.mesh, subject, found.scopes.iter().copied())?;
+        Ok(Some(Arc::new(Principal {
+            subject: subject.to_owned(),
+            scope,
+            peer,
+            proof: Proof::Certificate,
             expires_s,
-            ..Principal::clone(found)
-        }))
+            session: None,
+        })))
     }
 }
 
@@ -128,11 +151,7 @@ fn segments(mesh: &str, matches: &str) -> Result<Vec<Segment>, String> {
         .collect()
 }
 
-fn highest(names: &[String]) -> Result<Option<Scope>, String> {
-    let mut highest = None;
-    for name in names {
-        let scope = Scope::parse(name).ok_or_else(|| format!("`{name}` is no scope"))?;
-        highest = highest.max(Some(scope));
-    }
-    Ok(highest)
+fn scopes(names: &[String]) -> Result<Vec<Scope>, String> {
+    let named = |name: &String| Scope::parse(name).ok_or_else(|| format!("`{name}` is no scope"));
+    names.iter().map(named).collect()
 }

@@ -9,6 +9,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::HeaderValue;
 use proto::methods::Scope;
 use serde::{Deserialize, Serialize};
+use statemachine::PeerId;
 
 use super::{Principal, Proof};
 
@@ -33,9 +34,13 @@ struct Form<'a> {
     subject: std::borrow::Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<std::borrow::Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<std::borrow::Cow<'a, str>>,
     proof: std::borrow::Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_s: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<std::borrow::Cow<'a, str>>,
     transport: std::borrow::Cow<'a, str>,
     address: SocketAddr,
 }
@@ -46,8 +51,10 @@ impl Forwarded {
         let form = Form {
             subject: self.principal.subject.as_str().into(),
             scope: self.principal.scope.map(|scope| scope.as_str().into()),
+            peer: self.principal.peer.as_ref().map(|peer| peer.as_str().into()),
             proof: self.principal.proof.as_str().into(),
             expires_s: self.principal.expires_s,
+            session: self.principal.session.as_deref().map(Into::into),
             transport: self.transport.into(),
             address: self.address,
         };
@@ -66,12 +73,18 @@ impl Forwarded {
             Some(name) => Some(Scope::parse(name)?),
             None => None,
         };
+        let peer = match &form.peer {
+            Some(id) => Some(PeerId::new(id).ok()?),
+            None => None,
+        };
         Some(Self {
             principal: Arc::new(Principal {
                 subject: form.subject.into_owned(),
                 scope,
+                peer,
                 proof: Proof::parse(&form.proof)?,
                 expires_s: form.expires_s,
+                session: form.session.map(std::borrow::Cow::into_owned),
             }),
             transport: crate::transport::label(&form.transport)?,
             address: form.address,

@@ -1,6 +1,6 @@
 //! The names that this mesh writes into certificates.
 
-use statemachine::{ClusterId, MeshId, NodeId};
+use statemachine::{ClusterId, MeshId, NodeId, PeerId};
 
 /// A member node, as its certificate names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,13 @@ pub fn node_identity(uri: &str) -> Option<NodeIdentity> {
     })
 }
 
+/// Reads `spiffe://<mesh>/peer/<id>`, of this mesh alone. Every other name is no peer's.
+#[must_use]
+pub fn peer_identity(mesh: &MeshId, uri: &str) -> Option<PeerId> {
+    let path = uri.strip_prefix("spiffe://")?.strip_prefix(mesh.as_str())?;
+    PeerId::new(path.strip_prefix("/peer/")?).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +65,26 @@ mod tests {
             "",
         ] {
             assert_eq!(node_identity(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn only_the_exact_form_is_a_peer() {
+        let mesh = MeshId::new("m").unwrap();
+        let found = peer_identity(&mesh, "spiffe://m/peer/edge-1");
+        assert_eq!(found.as_ref().map(PeerId::as_str), Some("edge-1"));
+        for other in [
+            "spiffe://n/peer/edge-1",
+            "spiffe://mm/peer/edge-1",
+            "spiffe://m/peer/",
+            "spiffe://m/peer/Edge",
+            "spiffe://m/peer/edge-1/",
+            "spiffe://m/peer/a/b",
+            "spiffe://m/client/edge-1",
+            "edge-1",
+            "",
+        ] {
+            assert_eq!(peer_identity(&mesh, other), None, "{other}");
         }
     }
 }

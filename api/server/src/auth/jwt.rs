@@ -5,11 +5,11 @@ use jsonwebtoken::{
     errors::ErrorKind,
     jwk::{AlgorithmParameters, EllipticCurve, JwkSet, KeyAlgorithm, PublicKeyUse},
 };
-use proto::methods::Scope;
+use proto::{codes::Code, methods::Scope};
 use serde::Deserialize;
 use statemachine::MeshId;
 
-use super::{InvalidAuth, JwtConfig, Principal, Proof, expired, unauthenticated};
+use super::{InvalidAuth, JwtConfig, Principal, Proof, expired, grant::Grant, unauthenticated};
 use crate::Error;
 
 /// The longest subject, in bytes: it goes into every audit record.
@@ -17,6 +17,7 @@ const SUBJECT_BYTES_MAX: usize = 256;
 
 /// Checks tokens of one issuer for one mesh.
 pub(super) struct Verifier {
+    mesh: MeshId,
     keys: Vec<Key>,
     leeway_s: u64,
     /// One per algorithm in use: issuer and audience are checked by the library.
@@ -73,6 +74,7 @@ impl Verifier {
             }
         }
         Ok(Self {
+            mesh: mesh.clone(),
             keys,
             leeway_s: config.leeway_s,
             validations,
@@ -118,7 +120,13 @@ impl Verifier {
             return Err(expired());
         }
         if claims.nbf > now_s.saturating_add(self.leeway_s) {
-            return Err(unauthenticated("the token is not valid yet"));
+            return Err(Error::new(
+                Code::Unauthenticated,
+                "the token is not valid yet, by this node's clock",
+            )
+            .hint(
+                "the clock of this node or of the token's issuer is off: ask another node, and see `mesh status` there",
+            ));
         }
         if claims.sub.is_empty() || claims.sub.len() > SUBJECT_BYTES_MAX || claims.sub.chars().any(char::is_control) {
             return Err(unauthenticated(
@@ -128,12 +136,16 @@ impl Verifier {
         if claims.sub.starts_with("system:") {
             return Err(unauthenticated("subjects that start with `system:` are the nodes' own"));
         }
+        // Scopes of others are none of our business.
+        let scopes = claims.scope.split_ascii_whitespace().filter_map(Scope::parse);
+        let Grant { scope, peer } = Grant::of(&self.mesh, &claims.sub, scopes).map_err(unauthenticated)?;
         Ok(Principal {
-            // Scopes of others are none of our business.
-            scope: claims.scope.split_ascii_whitespace().filter_map(Scope::parse).max(),
+            scope,
+            peer,
             subject: claims.sub,
             proof: Proof::Jwt,
             expires_s: Some(end),
+            session: None,
         })
     }
 }

@@ -8,6 +8,7 @@ mod binding;
 mod cache;
 mod config;
 pub(crate) mod forwarded;
+mod grant;
 mod identity;
 mod jwt;
 
@@ -17,12 +18,12 @@ use arc_swap::ArcSwap;
 use http::{HeaderMap, header};
 use proto::{codes::Code, methods::Scope};
 use raft::env::{ConnInfo, PeerIdentity};
-use statemachine::{ClusterId, MeshId};
+use statemachine::{ClusterId, MeshId, PeerId};
 
 pub use self::{
     binding::{Binding, InvalidBinding},
     config::{AuthConfig, InvalidAuth, JwtConfig},
-    identity::{NodeIdentity, node_identity},
+    identity::{NodeIdentity, node_identity, peer_identity},
 };
 use crate::Error;
 
@@ -35,23 +36,26 @@ pub enum Proof {
     Certificate,
     /// Being on the same machine, where the node was told to accept that.
     Loopback,
+    /// A browser's cookie, which a token was traded for.
+    Session,
 }
 
 impl Proof {
-    /// `jwt`, `certificate` or `loopback`.
+    /// `jwt`, `certificate`, `loopback` or `session`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Jwt => "jwt",
             Self::Certificate => "certificate",
             Self::Loopback => "loopback",
+            Self::Session => "session",
         }
     }
 
     /// The proof of that name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Jwt, Self::Certificate, Self::Loopback]
+        [Self::Jwt, Self::Certificate, Self::Loopback, Self::Session]
             .into_iter()
             .find(|proof| proof.as_str() == text)
     }
@@ -62,26 +66,36 @@ impl Proof {
 pub struct Principal {
     /// Subject after binding: `alice`, `spiffe://mesh-1/client/ci`.
     pub subject: String,
-    /// The highest scope held, which includes the lower ones; absent where none is.
+    /// The highest scope held of those that include lower ones; absent where none is.
     pub scope: Option<Scope>,
+    /// The peer that the caller is, with `mesh.peer`; absent for everybody else.
+    pub peer: Option<PeerId>,
     /// How the caller proved it.
     pub proof: Proof,
     /// When the credential ends, seconds since 1970.
     pub expires_s: Option<u64>,
+    /// With a session: its id.
+    pub session: Option<String>,
 }
 
 impl Principal {
     /// Whether the caller holds a scope.
     #[must_use]
     pub fn holds(&self, scope: Scope) -> bool {
-        self.scope.is_some_and(|held| held >= scope)
+        match scope {
+            // Beside the ladder: who is no peer cannot speak as one, whatever else they may do.
+            Scope::Peer => self.peer.is_some(),
+            Scope::Read | Scope::Observe | Scope::Operate | Scope::Admin => {
+                self.scope.is_some_and(|held| held >= scope)
+            }
+        }
     }
 
     /// Every scope held, lower ones included.
     #[must_use]
     pub fn scopes(&self) -> Vec<&'static str> {
-        Scope::ALL
-            .into_iter()
+        std::iter::once(Scope::Peer)
+            .chain(Scope::LADDER)
             .filter(|scope| self.holds(*scope))
             .map(Scope::as_str)
             .collect()
@@ -180,8 +194,10 @@ impl Rules {
                 Arc::new(Principal {
                     subject: "loopback".to_owned(),
                     scope: Some(Scope::Admin),
+                    peer: None,
                     proof: Proof::Loopback,
                     expires_s: None,
+                    session: None,
                 })
             }),
             token_bytes_max: config.token_bytes_max,
@@ -207,7 +223,8 @@ impl Rules {
         }
         // A certificate's last second still counts; an end is the first moment that does not.
         let end = identity.not_after_s.map(|last| last.saturating_add(1));
-        self.bindings.principal(&identity.uri, end).ok_or_else(|| {
+        let found = self.bindings.principal(&identity.uri, end).map_err(unauthenticated)?;
+        found.ok_or_else(|| {
             unauthenticated(format!(
                 "the certificate's name `{}` is not bound to a subject here",
                 identity.uri
@@ -249,13 +266,16 @@ fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-fn unauthenticated(detail: impl Into<String>) -> Error {
+pub(crate) fn unauthenticated(detail: impl Into<String>) -> Error {
     Error::new(Code::Unauthenticated, detail)
         .hint("send `Authorization: Bearer <token>`, or connect with a client certificate that is bound to a subject")
 }
 
 fn expired() -> Error {
-    Error::new(Code::CredentialExpired, "the token has expired").hint("get a new token and send the request again")
+    Error::new(Code::CredentialExpired, "the token has expired, by this node's clock").hint(
+        "get a new token and send the request again; if a new one is refused too, this node's clock is off: ask another \
+         node, and see `mesh status` there",
+    )
 }
 
 #[cfg(test)]

@@ -364,6 +364,80 @@ fn configurations_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn a_peer_is_who_the_token_names_and_holds_nothing_else_by_it() {
+    let (pair, pem) = key();
+    let auth = authenticator(&config(pem));
+    let asked = |sub: &str, scope: &str| {
+        let mut claims = claims();
+        claims["sub"] = json!(sub);
+        claims["scope"] = json!(scope);
+        auth.principal(&conn(None), &bearer(&sign(&pair, &header(), &claims)), NOW_S)
+    };
+    let peer = asked("spiffe://m/peer/edge-1", "mesh.peer").unwrap();
+    assert_eq!(peer.peer.as_ref().map(PeerId::as_str), Some("edge-1"));
+    assert!(peer.holds(Scope::Peer) && !peer.holds(Scope::Read));
+    assert_eq!(peer.scopes(), ["mesh.peer"]);
+    let watching = asked("spiffe://m/peer/edge-1", "mesh.peer mesh.observe").unwrap();
+    assert_eq!(watching.scopes(), ["mesh.peer", "mesh.read", "mesh.observe"]);
+    // The name alone makes nobody a peer, and no other scope does.
+    let admin = asked("spiffe://m/peer/edge-1", "mesh.admin").unwrap();
+    assert!(admin.holds(Scope::Admin) && !admin.holds(Scope::Peer));
+    for stranger in [
+        "alice",
+        "edge-1",
+        "spiffe://n/peer/edge-1",
+        "spiffe://m/client/edge-1",
+        "spiffe://m/peer/",
+        "spiffe://m/peer/a/b",
+    ] {
+        let error = asked(stranger, "mesh.peer mesh.admin").unwrap_err();
+        assert_eq!(error.code(), Code::Unauthenticated, "{stranger}");
+        assert!(error.to_string().contains("spiffe://m/peer/ID"), "{error}");
+    }
+}
+
+#[test]
+fn a_peers_certificate_is_bound_by_its_own_name() {
+    let mut config = config(key().1);
+    config.bindings.push(Binding {
+        matches: "spiffe://m/peer/*".into(),
+        subject: String::new(),
+        scopes: vec!["mesh.peer".into(), "mesh.observe".into()],
+    });
+    let auth = authenticator(&config);
+    let found = |uri: &str| auth.principal(&conn(Some(uri)), &HeaderMap::new(), NOW_S);
+    let peer = found("spiffe://m/peer/edge-1").unwrap();
+    assert_eq!(peer.peer.as_ref().map(PeerId::as_str), Some("edge-1"));
+    assert_eq!(
+        (peer.scope, peer.subject.as_str()),
+        (Some(Scope::Observe), "spiffe://m/peer/edge-1")
+    );
+    assert_eq!(found("spiffe://m/client/bob").unwrap().peer, None);
+    let error = found("spiffe://m/peer/No.Id-").unwrap_err();
+    assert_eq!(error.code(), Code::Unauthenticated);
+    // A binding that would make peers of others is none.
+    for (matches, subject) in [
+        ("spiffe://m/client/*", ""),
+        ("spiffe://m/*/*", ""),
+        ("spiffe://m/peer/*", "alice"),
+        ("spiffe://m/peer/*/x", ""),
+    ] {
+        let binding = Binding {
+            matches: matches.into(),
+            subject: subject.into(),
+            scopes: vec!["mesh.peer".into()],
+        };
+        let config = AuthConfig {
+            bindings: vec![binding],
+            ..AuthConfig::default()
+        };
+        Authenticator::new(MeshId::new("m").unwrap(), ClusterId::new("c").unwrap(), &config)
+            .map(drop)
+            .unwrap_err();
+    }
+}
+
+#[test]
 fn only_this_clusters_nodes_are_nodes() {
     let auth = authenticator(&AuthConfig::default());
     assert!(auth.node(&conn(Some("spiffe://m/cluster/c/node/2")), NOW_S).is_some());
@@ -383,8 +457,10 @@ fn a_forwarded_caller_reads_back() {
         principal: Arc::new(Principal {
             subject: "älice \"x\"".into(),
             scope: Some(Scope::Operate),
+            peer: Some(PeerId::new("p1").unwrap()),
             proof: Proof::Jwt,
             expires_s: Some(7),
+            session: Some("s1".into()),
         }),
         transport: crate::transport::H1,
         address: "[::1]:80".parse().unwrap(),

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body};
 
 use super::answer::{check, is_ours};
-use crate::{Error, body::Bounded, grpc};
+use crate::{Error, body::Bounded, framing};
 
 /// The HTTP response that a stream of pieces is. It is over at `ends`, or when the server stops.
 ///
@@ -66,7 +66,7 @@ struct Pieces {
 impl Pieces {
     async fn next(&mut self) -> Result<Option<Bytes>, Status> {
         loop {
-            if let Some(message) = grpc::take_message(&mut self.arrived)? {
+            if let Some(message) = framing::take_message(&mut self.arrived)? {
                 let piece = self.data(message)?;
                 if !piece.is_empty() {
                     return Ok(Some(piece));

@@ -3,10 +3,13 @@
 
 mod answer;
 mod download;
+mod events;
 mod request;
+mod wire_json;
 
 pub(crate) use self::{
-    answer::{Asked, answer},
+    answer::{Asked, Renewed, answer},
     download::download,
+    events::{EVENT_STREAM, RETRY, check_accepts_events, error as error_event, event},
     request::{check_content_type, grpc_request, id_in, kind_of, other_verb, request_message},
 };

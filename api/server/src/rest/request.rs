@@ -10,7 +10,7 @@ use proto::{
     methods::Method,
 };
 
-use crate::{Error, body::RequestBody, grpc, route::decode};
+use crate::{Error, body::RequestBody, framing, route::decode};
 
 /// The most parameters of a query.
 const PARAMETERS_MAX: usize = 64;
@@ -158,7 +158,7 @@ fn invalid_in(field: &FieldDescriptor, error: json::Error) -> Error {
 /// # Errors
 /// The message is larger than gRPC can say.
 pub(crate) fn grpc_request(method: &'static Method, head: Head, message: &[u8]) -> Result<Request<RequestBody>, Error> {
-    let framed = grpc::frame(message).ok_or_else(|| crate::body::too_large(u32::MAX as usize))?;
+    let framed = framing::frame(message).ok_or_else(|| crate::body::too_large(u32::MAX as usize))?;
     let mut request = Request::new(RequestBody::memory(framed));
     *request.method_mut() = http::Method::POST;
     *request.uri_mut() = Uri::from_static(method.path.as_str());
@@ -185,13 +185,22 @@ pub(crate) fn kind_of(method: &Method) -> Option<&'static str> {
     match method.service.as_str() {
         "PeerService" => Some("peer"),
         "OperationService" => Some("operation"),
+        "ApprovalService" => Some("approval"),
+        "NamespaceService" => Some("namespace"),
+        "ShardService" => Some("shard"),
         _ => None,
     }
 }
 
-/// The `id` of an encoded request.
+/// The `id` of an encoded request; of one about a shard, namespace and number.
 pub(crate) fn id_in(method: &Method, message: Bytes) -> Option<String> {
     let message = DynamicMessage::decode(method.input.clone(), message).ok()?;
+    if let (Some(namespace), Some(shard)) = (
+        message.get_field_by_name("namespace"),
+        message.get_field_by_name("shard"),
+    ) {
+        return Some(format!("{}/{}", namespace.as_str()?, shard.as_u32()?));
+    }
     message.get_field_by_name("id")?.as_str().map(str::to_owned)
 }
 

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use prost::Message;
 use proto::v1::{self, audit_service_server::AuditService};
 use raft::View;
-use statemachine::{Hash, Outcome, Recorded, Revision};
+use statemachine::Revision;
 use tonic::{Request, Response, Status};
 
 use super::{Api, Received};
 use crate::{
     Error, convert,
     cursor::Filter,
-    history::Wanted,
+    filter::Trail,
+    history::{self, Chained, Wanted},
     listing::{PAGE_BYTES_MAX, Page},
 };
 
@@ -45,6 +46,10 @@ struct Scan {
     view: View,
     /// What is asked for.
     request: v1::ListAuditRecordsRequest,
+    trail: Trail,
+    /// Mesh time that it is limited to, in ms: from the one on, before the other.
+    from_ms: Option<u64>,
+    to_ms: Option<u64>,
     /// The range that is left, both ends included.
     first: Revision,
     last: Revision,
@@ -66,18 +71,7 @@ impl Api {
         let call = Arc::clone(&received.call);
         let view = self.view(&received).await?;
         let request = received.message;
-        let filter = Filter::new(
-            "ListAuditRecords",
-            &[
-                &request.actor,
-                &request.target,
-                &request.action,
-                &request.outcome.to_string(),
-                &request.ticket,
-                &request.after_revision.to_string(),
-                if request.descending { "descending" } else { "ascending" },
-            ],
-        );
+        let filter = filter_of(&request)?;
         let page = Page::begin(&self.core, view, request.limit, &request.cursor, filter)?;
         let mesh = &page.view.state().mesh;
         let (epoch, version_vector) = (mesh.epoch(), convert::version_vector(mesh));
@@ -103,6 +97,15 @@ impl Api {
         }
         let scan = Scan {
             view: page.view.clone(),
+            trail: Trail {
+                actor: request.actor.clone(),
+                target: request.target.clone(),
+                action: request.action.clone(),
+                ticket: request.ticket.clone(),
+                outcome: request.outcome(),
+            },
+            from_ms: moment("from", request.from.as_ref())?,
+            to_ms: moment("to", request.to.as_ref())?,
             request,
             first,
             last,
@@ -145,16 +148,11 @@ impl Api {
                 .map_err(|_| Error::invalid("cursor", "not a checkpoint"))?,
         };
         let mesh = page.mesh(&self.core, &received.call).await?;
-        let (checkpoints, more) = page.take(mesh.checkpoints_after(after));
-        let next_cursor = match checkpoints.last() {
-            Some(last) if more => page.next(&self.core, Some(&mesh), last.revision.to_string()),
-            _ => String::new(),
-        };
+        let left = mesh.checkpoints_after(after);
+        let records = left.map(|checkpoint| convert::checkpoint(&mesh, checkpoint));
+        let (items, next_cursor) = page.fill(&self.core, Some(&mesh), records, |last| last.revision.to_string());
         let answer = v1::ListAuditCheckpointsResponse {
-            items: checkpoints
-                .iter()
-                .map(|checkpoint| convert::checkpoint(&mesh, checkpoint))
-                .collect(),
+            items,
             next_cursor,
             revision: page.revision().0,
             epoch: mesh.epoch().0,
@@ -168,7 +166,7 @@ impl Scan {
     /// Reads until the page is full, the range is through, or enough was looked at.
     fn run(self, wanted: &Wanted) -> Result<Scanned, Error> {
         let mut items = Vec::new();
-        let (mut first, mut last) = (self.first, self.last);
+        let (mut first, mut last) = self.range()?;
         let (mut looked_at, mut bytes) = (0, 0);
         while first <= last {
             if wanted.is_over() || looked_at >= LOOKED_AT_MAX {
@@ -191,8 +189,8 @@ impl Scan {
                     false => first = revision.next(),
                 }
                 looked_at += 1;
-                if self.matches(&recorded) {
-                    let item = convert::audit(&recorded, &previous.to_string(), self.request.include_canonical);
+                if self.trail.selects(&recorded) {
+                    let item = convert::audit(&recorded, previous, self.request.include_canonical);
                     bytes += item.encoded_len();
                     items.push(item);
                 }
@@ -200,6 +198,26 @@ impl Scan {
         }
         let more_after = (first <= last).then(|| self.seen(first, last));
         Ok(Scanned { items, more_after })
+    }
+
+    /// What is left of the range once it is held against the times: mesh time never steps back, so times are revisions.
+    fn range(&self) -> Result<(Revision, Revision), Error> {
+        let (mut first, mut last) = (self.first, self.last);
+        if let Some(from_ms) = self.from_ms {
+            let since = self.view.first_since(from_ms)?;
+            // What happened at the time may be among what is not kept: that must not look like nothing.
+            if since == self.view.oldest() && since > Revision(1) {
+                let oldest = self.view.unit(since)?;
+                if oldest.is_some_and(|oldest| oldest.unit.stamp.mesh_time_ms > from_ms) {
+                    return Err(raft::Error::Compacted { oldest: since }.into());
+                }
+            }
+            first = first.max(since);
+        }
+        if let Some(to_ms) = self.to_ms {
+            last = last.min(Revision(self.view.first_since(to_ms)?.0.saturating_sub(1)));
+        }
+        Ok((first, last))
     }
 
     /// The revision that was looked at last, by what is left.
@@ -211,56 +229,47 @@ impl Scan {
     }
 
     /// The next revisions in the order asked for, each with the chain's hash before it.
-    fn chunk(&self, first: Revision, last: Revision) -> Result<Vec<(Arc<Recorded>, Hash)>, Error> {
+    fn chunk(&self, first: Revision, last: Revision) -> Result<Chained, Error> {
         let (from, to) = match self.request.descending {
             true => (Revision(last.0.saturating_sub(CHUNK - 1)).max(first), last),
             false => (first, Revision(first.0.saturating_add(CHUNK - 1)).min(last)),
         };
-        // One more in front, for its hash; below the oldest record that is kept there is a checkpoint that has it.
-        let anchor = self.anchor(from);
-        let front = match anchor {
-            Some(_) => from,
-            None => Revision(from.0.saturating_sub(1)).max(Revision(1)),
-        };
-        let limit = usize::try_from(CHUNK + 1).unwrap_or(usize::MAX);
-        let units = self.view.units(front..=to, limit)?;
-        let mut previous = anchor.unwrap_or_default();
-        let mut pairs = Vec::with_capacity(units.len());
-        for recorded in units {
-            let chain = recorded.chain;
-            if recorded.unit.position.revision >= from {
-                pairs.push((recorded, previous));
-            }
-            previous = chain;
-        }
+        let mut pairs = history::chained(&self.view, from, to)?;
         if self.request.descending {
             pairs.reverse();
         }
         Ok(pairs)
     }
+}
 
-    /// The hash before the oldest record that is kept, as a signed checkpoint has it.
-    fn anchor(&self, from: Revision) -> Option<Hash> {
-        let mesh = &self.view.state().mesh;
-        if from > mesh.floor() {
-            return None;
-        }
-        let before = mesh.checkpoints_below(from).next_back()?;
-        (before.revision.next() == from).then_some(before.hash)
+/// A time of the request in ms since 1970; the next millisecond where it lies between two.
+fn moment(field: &str, time: Option<&prost_types::Timestamp>) -> Result<Option<u64>, Error> {
+    let Some(time) = time else { return Ok(None) };
+    let seconds = u64::try_from(time.seconds);
+    let nanos = u64::try_from(time.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+    match (seconds, nanos) {
+        (Ok(seconds), Some(nanos)) => Ok(Some(
+            seconds.saturating_mul(1000).saturating_add(nanos.div_ceil(1_000_000)),
+        )),
+        _ => Err(Error::invalid(field, "a time from 1970 on, as 2026-01-31T12:00:00Z")),
     }
+}
 
-    fn matches(&self, recorded: &Recorded) -> bool {
-        let (unit, request) = (&recorded.unit, &self.request);
-        let is = |wanted: &str, found: &str| wanted.is_empty() || wanted == found;
-        let outcome = match unit.outcome {
-            Outcome::Applied { .. } => v1::audit_record::Outcome::Applied,
-            Outcome::Rejected(_) => v1::audit_record::Outcome::Rejected,
-            Outcome::Replayed { .. } => v1::audit_record::Outcome::Replayed,
-        };
-        is(&request.actor, &unit.origin.actor)
-            && is(&request.target, &unit.target)
-            && is(&request.action, &unit.action)
-            && is(&request.ticket, &unit.origin.ticket)
-            && (request.outcome() == v1::audit_record::Outcome::Unspecified || request.outcome() == outcome)
-    }
+/// What a cursor of a listing is good for.
+fn filter_of(request: &v1::ListAuditRecordsRequest) -> Result<Filter, Error> {
+    let text = |ms: Option<u64>| ms.map_or_else(String::new, |ms| ms.to_string());
+    Ok(Filter::new(
+        "ListAuditRecords",
+        &[
+            &request.actor,
+            &request.target,
+            &request.action,
+            &request.outcome.to_string(),
+            &request.ticket,
+            &request.after_revision.to_string(),
+            &text(moment("from", request.from.as_ref())?),
+            &text(moment("to", request.to.as_ref())?),
+            if request.descending { "descending" } else { "ascending" },
+        ],
+    ))
 }

@@ -10,6 +10,7 @@ use proto::{
 use raft::Consistency;
 use statemachine::{Conditions, Origin, Outcome, RecordBackup, Rejection};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{Api, Received};
@@ -17,6 +18,9 @@ use crate::{
     Error, headers,
     metrics::{BackupLabels, Metrics},
 };
+
+/// How long the audit trail is tried to be told of a backup that is taken without a quorum if need be.
+const NOTE_WITHIN: Duration = Duration::from_secs(3);
 
 /// How long the disk may take for the next piece.
 const PIECE_WITHIN: Duration = Duration::from_secs(30);
@@ -46,6 +50,7 @@ struct Sending {
 
 impl Api {
     async fn begin_backup(&self, received: Received<v1::SaveBackupRequest>) -> Result<Response<Chunks>, Error> {
+        headers::no_dry_run(&received.headers)?;
         let limit = self.core.config.limits.backups_max;
         let permit = self.core.backups.clone().try_acquire_owned().map_err(|_| {
             Error::new(Code::ResourceExhausted, "this node is busy with other backups")
@@ -107,7 +112,13 @@ impl Api {
             .into(),
         };
         let local = headers::consistency(&received.headers)? == Consistency::Local;
-        let carried = match handle.propose_anywhere(request, call.deadline).await {
+        let deadline = if local {
+            // A leader that is gone may just not answer; then there has to be time left for the backup.
+            call.deadline.min(Instant::now() + NOTE_WITHIN)
+        } else {
+            call.deadline
+        };
+        let carried = match handle.propose_anywhere(request, deadline).await {
             Err(error) if local && error.is_retryable() => {
                 tracing::warn!(request_id = %call.request_id, actor = %call.principal.subject, %error, "a backup is \
                     taken that the audit trail cannot be told of");
@@ -121,7 +132,7 @@ impl Api {
         };
         match unit.map(|unit| unit.unit.outcome.clone()) {
             Some(Outcome::Rejected(rejection)) => Err(rejection.into()),
-            Some(Outcome::Applied { .. } | Outcome::Replayed { .. }) | None => Ok(()),
+            Some(Outcome::Applied { .. } | Outcome::Staged { .. } | Outcome::Replayed { .. }) | None => Ok(()),
         }
     }
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use proto::v1::{self, cluster_service_server::ClusterService};
 use raft::{Role, Status as RaftStatus, View, status::Member};
-use statemachine::NodeId;
+use statemachine::{MeshState, presence::Census, record::ShardStatus};
 use tonic::{Request, Response, Status};
 
 use super::{Api, Received};
-use crate::{Error, convert, error::endpoint, ports::CertificateExpiry};
+use crate::{convert, error::endpoint, ports::CertificateExpiry};
 
 /// A member that has not answered its leader for so long counts as unreachable.
 const UNREACHABLE_AFTER: Duration = Duration::from_secs(3);
@@ -105,63 +105,31 @@ impl ClusterService for Api {
         &self,
         request: Request<v1::TransferLeadershipRequest>,
     ) -> Result<Response<v1::Status>, Status> {
-        self.answer(request, async |received: Received<v1::TransferLeadershipRequest>| {
-            let (call, message) = (&received.call, &received.message);
-            let reason = self.why(&received.headers, &message.reason, &message.ticket)?;
-            let to = (message.to != 0).then_some(NodeId(message.to));
-            tracing::info!(actor = %call.principal.subject, %reason, ?to, "leadership is handed over by request");
-            self.core.handle.transfer_leadership(to, call.deadline).await?;
-            Ok(self.status())
-        })
-        .await
+        self.answer(request, |received| self.transfer(received)).await
     }
 }
 
 impl Api {
-    /// Reason and ticket of a change to the cluster, in one line.
-    pub(super) fn why(&self, headers: &http::HeaderMap, reason: &str, ticket: &str) -> Result<String, Error> {
-        use statemachine::Origin;
-        if crate::headers::dry_run(headers, false)? {
-            return Err(Error::invalid(
-                crate::headers::DRY_RUN,
-                "changes to the cluster itself have no dry run",
-            ));
-        }
-        if headers.contains_key(http::header::IF_MATCH) {
-            return Err(Error::invalid("if-match", "members have no ETag"));
-        }
-        let reason = crate::headers::words(headers, crate::headers::REASON, "reason", reason)?;
-        let ticket = crate::headers::words(headers, crate::headers::TICKET, "ticket", ticket)?;
-        for (field, text, limit) in [
-            ("reason", &reason, Origin::REASON_BYTES_MAX),
-            ("ticket", &ticket, Origin::TICKET_BYTES_MAX),
-        ] {
-            if text.len() > limit {
-                return Err(Error::invalid(field, format!("at most {limit} bytes are kept")));
-            }
-        }
-        Ok(if ticket.is_empty() {
-            reason.into_owned()
-        } else {
-            format!("[{ticket}] {reason}")
-        })
-    }
-
     pub(super) fn members(&self, view: &View) -> Response<v1::ListMembersResponse> {
         let status = self.core.handle.status();
         let answer = v1::ListMembersResponse {
             items: nodes(&status, view),
             removed: view.state().cluster.removed().map(|node| node.0).collect(),
+            change: status.change.map(|change| v1::VoterChange {
+                from: change.from.into_iter().collect(),
+                to: change.to.into_iter().collect(),
+            }),
         };
         self.at(view.position().revision, answer)
     }
 
     /// The cluster as this node sees it. Needs no quorum.
-    fn status(&self) -> Response<v1::Status> {
+    pub(super) fn status(&self) -> Response<v1::Status> {
         let status = self.core.handle.status();
         let view = self.core.handle.view();
         let mesh = &view.state().mesh;
         let peers = mesh.peers_by_status();
+        let census = self.census(mesh);
         let expiry = self.core.facts.nearest_certificate_expiry();
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let answer = v1::Status {
@@ -179,7 +147,7 @@ impl Api {
             timeline: mesh.position().timeline.to_string(),
             version_vector: convert::version_vector(mesh),
             nodes: nodes(&status, &view),
-            alarms: self.alarms(&view),
+            alarms: self.alarms(&view, &census),
             peers: Some(v1::status::PeersByStatus {
                 active: peers.active,
                 cordoned: peers.cordoned,
@@ -196,29 +164,72 @@ impl Api {
             certificate_expires_at: expiry
                 .as_ref()
                 .map(|expiry| convert::time(expiry.not_after_s.saturating_mul(1_000))),
-            warnings: warnings(expiry.as_ref(), self.core.clock.wall_ms()),
+            warnings: warnings(&status, expiry.as_ref(), self.core.clock.wall_ms()),
+            peers_by_health: Some(v1::status::PeersByHealth {
+                unknown: number(census.unknown),
+                alive: number(census.alive),
+                suspect: number(census.suspect),
+                dead: number(census.dead),
+            }),
+            shards: Some(shards(mesh, &census)),
         };
         self.at(mesh.position().revision, answer)
     }
+}
+
+/// How shards are, and how many of them may be served by nobody.
+fn shards(mesh: &MeshState, census: &Census) -> v1::status::ShardsByStatus {
+    let of = |status| number(mesh.shards_of_status(status));
+    v1::status::ShardsByStatus {
+        active: of(ShardStatus::Active),
+        moving: of(ShardStatus::Moving),
+        paused: of(ShardStatus::Paused),
+        disabled: of(ShardStatus::Disabled),
+        unowned: number(mesh.unowned_count()),
+        owned_by_silent: number(census.shards_of_silent),
+    }
+}
+
+fn number(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// From how many days before its end on a certificate is warned of, and when that becomes urgent.
 const CERTIFICATE_WARNING_DAYS: [u64; 2] = [7, 30];
 
 /// What an operator should see to, as far as this node knows.
-fn warnings(expiry: Option<&CertificateExpiry>, wall_ms: u64) -> Vec<String> {
-    let Some(expiry) = expiry else { return Vec::new() };
+fn warnings(status: &RaftStatus, expiry: Option<&CertificateExpiry>, wall_ms: u64) -> Vec<String> {
+    let voteless = status.recovering.then(|| {
+        let node = status.node;
+        format!("node {node} has no vote yet: its log is new, and it has to hold first what was acknowledged before")
+    });
+    let strange = (!status.introduced).then(|| {
+        let node = status.node;
+        format!("node {node} was only just started: its cluster does not know of this start yet")
+    });
+    voteless
+        .into_iter()
+        .chain(strange)
+        .chain(expiry.and_then(|expiry| runs_out(expiry, wall_ms)))
+        .collect()
+}
+
+/// Whether a certificate has to be renewed.
+fn runs_out(expiry: &CertificateExpiry, wall_ms: u64) -> Option<String> {
     let left_s = expiry.not_after_s.saturating_sub(wall_ms / 1_000);
     let days = left_s / 86_400;
     let [urgent, soon] = CERTIFICATE_WARNING_DAYS;
     let (of, print) = (expiry.of, &expiry.fingerprint);
-    let line = match days {
-        _ if left_s == 0 => format!("the {of} certificate {print} has run out: renew it now"),
-        days if days < urgent => format!("the {of} certificate {print} runs out in {days} days: renew it now"),
-        days if days < soon => format!("the {of} certificate {print} runs out in {days} days: plan to renew it"),
-        _ => return Vec::new(),
-    };
-    vec![line]
+    match days {
+        _ if left_s == 0 => Some(format!("the {of} certificate {print} has run out: renew it now")),
+        days if days < urgent => Some(format!(
+            "the {of} certificate {print} runs out in {days} days: renew it now"
+        )),
+        days if days < soon => Some(format!(
+            "the {of} certificate {print} runs out in {days} days: plan to renew it"
+        )),
+        _ => None,
+    }
 }
 
 fn nodes(status: &RaftStatus, view: &View) -> Vec<v1::Node> {

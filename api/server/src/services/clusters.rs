@@ -8,7 +8,7 @@ use statemachine::{
 use tonic::{Request, Response, Status};
 
 use super::{Api, Received};
-use crate::{Error, convert, cursor::Filter, listing::Page};
+use crate::{Error, convert, cursor::Filter, filter, listing::Page};
 
 fn cluster_id(text: &str) -> Result<ClusterId, Error> {
     ClusterId::new(text).map_err(|error| Error::invalid("id", error.to_string()))
@@ -50,7 +50,7 @@ impl ClusterDescriptorService for Api {
                 fencing,
                 replication_endpoints: message.replication_endpoints,
                 owners: message.owners,
-                annotations: message.annotations,
+                annotations: message.annotations.into(),
             };
             Ok(ApplyCluster {
                 id: cluster_id(&message.id)?,
@@ -95,9 +95,7 @@ impl Api {
         received: Received<v1::ListClustersRequest>,
     ) -> Result<Response<v1::ListClustersResponse>, Error> {
         let v1::ListClustersRequest { limit, cursor, state } = &received.message;
-        let wanted =
-            v1::cluster::State::try_from(*state).map_err(|_| Error::invalid("state", "there is no such state"))?;
-        let wanted = convert::cluster_phase(wanted);
+        let wanted = filter::Clusters::new(*state)?;
         let filter = Filter::new("ListClusters", &[&state.to_string()]);
         let view = self.view(&received).await?;
         let page = Page::begin(&self.core, view, *limit, cursor, filter)?;
@@ -105,13 +103,9 @@ impl Api {
         let mesh = page.mesh(&self.core, &received.call).await?;
         let matching = mesh
             .clusters_after(after.as_ref())
-            .filter(|cluster| wanted.is_none_or(|wanted| cluster.state == wanted));
-        let (found, more) = page.take(matching);
-        let (items, more) = page.fit(found.iter().map(|cluster| convert::cluster(cluster)).collect(), more);
-        let next_cursor = match items.last() {
-            Some(last) if more => page.next(&self.core, Some(&mesh), last.id.clone()),
-            _ => String::new(),
-        };
+            .filter(|cluster| wanted.selects(cluster));
+        let records = matching.map(|cluster| convert::cluster(cluster));
+        let (items, next_cursor) = page.fill(&self.core, Some(&mesh), records, |last| last.id.clone());
         let answer = v1::ListClustersResponse {
             items,
             next_cursor,
@@ -119,6 +113,6 @@ impl Api {
             epoch: mesh.epoch().0,
             version_vector: convert::version_vector(&mesh),
         };
-        Ok(self.at(page.revision(), answer))
+        Ok(self.page(&page, answer))
     }
 }

@@ -3,7 +3,7 @@
 use proto::v1::{self, config_service_server::ConfigService};
 use raft::Consistency;
 use statemachine::{
-    Record, Recorded, Revision, RollbackConfig, SetConfig,
+    Record, Recorded, Rejection, Revision, RollbackConfig, SetConfig,
     record::{Config, Kind, Overrides, SettingUnit, definition},
 };
 use tonic::{Request, Response, Status};
@@ -24,12 +24,20 @@ impl ConfigService for Api {
     }
 
     async fn patch_config(&self, request: Request<v1::PatchConfigRequest>) -> Result<Response<v1::Config>, Status> {
-        let command = |message: v1::PatchConfigRequest| {
+        let current = self.core.handle.view().state().mesh.feature_level();
+        let command = move |message: v1::PatchConfigRequest| {
             let mut command = SetConfig {
                 set: Overrides::new(),
                 reset: Vec::new(),
             };
             for (name, value) in message.settings {
+                // Apply says that there is no such setting, which is no help to somebody who sees it in the list.
+                if let Some(needed) = definition(&name)
+                    .map(|found| found.level)
+                    .filter(|needed| *needed > current)
+                {
+                    return Err(Rejection::FeatureLevelTooLow { needed, current }.into());
+                }
                 match number(&name, value)? {
                     Some(value) => drop(command.set.insert(name, value)),
                     None => command.reset.push(name),
@@ -109,11 +117,7 @@ impl Api {
         };
         let call = &received.call;
         let found: Vec<v1::ConfigVersion> = self.core.history.read(&call.request_id, call.deadline, read).await?;
-        let (items, more) = page.take(found.into_iter());
-        let next_cursor = match items.last() {
-            Some(last) if more => page.next(&self.core, None, last.revision.to_string()),
-            _ => String::new(),
-        };
+        let (items, next_cursor) = page.fill(&self.core, None, found.into_iter(), |last| last.revision.to_string());
         let mesh = &page.view.state().mesh;
         let answer = v1::ListConfigVersionsResponse {
             items,
@@ -122,7 +126,7 @@ impl Api {
             epoch: mesh.epoch().0,
             version_vector: convert::version_vector(mesh),
         };
-        Ok(self.at(page.revision(), answer))
+        Ok(self.page(&page, answer))
     }
 }
 
@@ -146,6 +150,9 @@ fn version(recorded: &Recorded) -> Option<v1::ConfigVersion> {
             name: definition.name.to_owned(),
             before,
             after,
+            before_choice: convert::choice(definition, before),
+            after_choice: convert::choice(definition, after),
+            unit: definition.unit.word().to_owned(),
         })
     });
     Some(v1::ConfigVersion {
@@ -164,14 +171,27 @@ fn version(recorded: &Recorded) -> Option<v1::ConfigVersion> {
 fn number(name: &str, value: prost_types::Value) -> Result<Option<u64>, Error> {
     use prost_types::value::Kind as Value;
     let wrong = |why: &str| Err(Error::invalid("settings", format!("`{name}`: {why}")));
+    let Some(found) = definition(name) else {
+        let shown: String = name.chars().take(80).flat_map(char::escape_default).collect();
+        let why = format!("there is no setting `{shown}`; `mesh config list` shows which there are");
+        return Err(Error::invalid("settings", why));
+    };
+    let choices = found.unit.choices();
     match value.kind {
         Some(Value::NullValue(_)) => Ok(None),
+        Some(Value::StringValue(text)) if !choices.is_empty() => {
+            match choices.iter().position(|word| word.eq_ignore_ascii_case(&text)) {
+                Some(place) => Ok(Some(place as u64)),
+                None => wrong(&format!("one of {} is needed", choices.join(", "))),
+            }
+        }
+        Some(_) if !choices.is_empty() => wrong(&format!("one of {} is needed", choices.join(", "))),
         Some(Value::NumberValue(number)) => match whole(number) {
             Some(number) => Ok(Some(number)),
             None => wrong("a whole number from 0 to 2^53-1 is needed"),
         },
         Some(Value::StringValue(text)) => {
-            let milliseconds = definition(name).is_some_and(|found| found.unit == SettingUnit::Milliseconds);
+            let milliseconds = found.unit == SettingUnit::Milliseconds;
             match text
                 .parse()
                 .ok()
@@ -246,9 +266,26 @@ mod tests {
             (ms, Value::StringValue("5 m".into()), None),
             (ms, Value::StringValue("5m3".into()), None),
             (ms, Value::StringValue("m".into()), None),
+            (
+                "approvals.peers.drain",
+                Value::StringValue("none".into()),
+                Some(Some(0)),
+            ),
+            (
+                "approvals.peers.drain",
+                Value::StringValue("Two_Admins".into()),
+                Some(Some(3)),
+            ),
+            ("approvals.peers.drain", Value::StringValue("2".into()), None),
+            ("approvals.peers.drain", Value::NumberValue(2.0), None),
+            ("approvals.peers.drain", Value::NullValue(0), Some(None)),
             (ms, Value::StringValue(String::new()), None),
         ] {
             assert_eq!(number(name, value(given.clone())).ok(), expected, "{name} {given:?}");
+        }
+        for given in [Value::BoolValue(true), Value::NumberValue(1.0), Value::NullValue(0)] {
+            let refused = number("policy.nothing", value(given)).unwrap_err();
+            assert!(refused.to_string().contains("there is no setting"), "{refused}");
         }
     }
 }

@@ -119,10 +119,9 @@ impl Api {
     ) -> Result<Response<v1::FeatureLevel>, Status> {
         let call = Call::of(&request)?;
         let to = self.target_level(&call, request.get_ref().to).await;
-        let to = to.map_err(|error| error.into_status(&call.request_id))?;
         let mesh = self.core.mesh().clone();
         self.core
-            .mutate(request, |_| Ok(FinalizeUpgrade { mesh, to }.into()))
+            .mutate(request, |_| Ok(FinalizeUpgrade { mesh, to: to? }.into()))
             .await
     }
 
@@ -145,7 +144,8 @@ impl Api {
                 known: highest,
             }));
         }
-        Err(Error::rule("upgrade_incomplete", blockers.join("; "))
+        let measure = (format!("feature level {possible}"), format!("feature level {to}"));
+        Err(Error::rule("upgrade_incomplete", blockers.join("; "), measure)
             .hint("run the newer program on every node first; `mesh upgrade status` shows which is left"))
     }
 }

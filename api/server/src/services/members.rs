@@ -1,11 +1,15 @@
-//! Growing a cluster.
+//! Who is a member, who votes, and who leads.
 
 use proto::v1;
-use raft::{Endpoint, Error as RaftError, Status, status::Member};
-use statemachine::{Answer, NodeId, Stamp, audit, cluster};
+use raft::{Endpoint, Error as RaftError, MemberChange, Status, status::Member};
+use statemachine::{Answer, NodeAction, NodeId, Stamp, audit, cluster};
+use tokio::time::Instant;
 use tonic::Response;
 
-use super::{Api, Received};
+use super::{
+    Api, Received,
+    changes::{Change, Way},
+};
 use crate::{
     Error, convert,
     error::removed_for_good,
@@ -27,8 +31,8 @@ impl Api {
         received: Received<v1::AddMemberRequest>,
     ) -> Result<Response<v1::ListMembersResponse>, Error> {
         let (call, message) = (&received.call, &received.message);
-        let why = self.why(&received.headers, &message.reason, &message.ticket)?;
         let node = numbered(message.id)?;
+        let change = asked(&received, NodeAction::Add, node, &message.reason, &message.ticket)?;
         address("api", &message.api)?;
         address("raft", &message.raft)?;
         self.leading()?;
@@ -36,9 +40,17 @@ impl Api {
             api: message.api.clone(),
             raft: message.raft.clone(),
         };
-        tracing::info!(actor = %call.principal.subject, %why, %node, "a node is added by request");
-        self.core.handle.add_learner(node, endpoint, call.deadline).await?;
-        Ok(self.members(&self.core.handle.view()))
+        let handle = &self.core.handle;
+        let rules = handle.check_change(MemberChange::Add(node, endpoint.clone()), call.deadline);
+        let way = self
+            .decide(&received, &change, rules.await.map_err(Error::from))
+            .await?;
+        if way.makes() {
+            tracing::info!(actor = %call.principal.subject, why = %change.why(), %node, "a node is added by request");
+            let added = handle.add_learner(node, endpoint, call.deadline).await;
+            added.map_err(|error| self.refused(&received, &change, error.into()))?;
+        }
+        Ok(way.mark(self.members(&handle.view())))
     }
 
     pub(super) async fn promote(
@@ -46,20 +58,33 @@ impl Api {
         received: Received<v1::PromoteMemberRequest>,
     ) -> Result<Response<v1::ListMembersResponse>, Error> {
         let (call, message) = (&received.call, &received.message);
-        let why = self.why(&received.headers, &message.reason, &message.ticket)?;
         let node = numbered(message.id)?;
+        let change = asked(&received, NodeAction::Promote, node, &message.reason, &message.ticket)?;
         let status = self.leading()?;
+        let way = self
+            .decide(&received, &change, self.may_vote(node, &status, call.deadline).await)
+            .await?;
+        let votes = |member: &Member| member.node == node && member.voter;
+        if way.makes() && !status.members.iter().any(votes) {
+            tracing::info!(actor = %call.principal.subject, why = %change.why(), %node, "a node is made a voter by request");
+            let promoted = self.core.handle.add_voter(node, call.deadline).await;
+            promoted.map_err(|error| self.refused(&received, &change, error.into()))?;
+        }
+        Ok(way.mark(self.members(&self.core.handle.view())))
+    }
+
+    /// Whether a node may become a voter, or is one.
+    async fn may_vote(&self, node: NodeId, status: &Status, deadline: Instant) -> Result<(), Error> {
         let Some(member) = status.members.iter().find(|member| member.node == node) else {
             return Err(Error::not_found("member", &node.to_string()));
         };
         if member.voter {
-            return Ok(self.members(&self.core.handle.view()));
+            return Ok(());
         }
         let limit = self.core.handle.view().state().mesh.settings().learner_lag_max;
         caught_up(member, limit)?;
-        tracing::info!(actor = %call.principal.subject, %why, %node, "a node is made a voter by request");
-        self.core.handle.add_voter(node, call.deadline).await?;
-        Ok(self.members(&self.core.handle.view()))
+        let handle = &self.core.handle;
+        Ok(handle.check_change(MemberChange::Promote(node), deadline).await?)
     }
 
     pub(super) async fn remove(
@@ -67,14 +92,44 @@ impl Api {
         received: Received<v1::RemoveMemberRequest>,
     ) -> Result<Response<v1::ListMembersResponse>, Error> {
         let (call, message) = (&received.call, &received.message);
-        let node = numbered(message.id)?;
-        let actor = call.principal.subject.clone();
-        let reason = self.why(&received.headers, &message.reason, &message.ticket)?;
+        let (node, force) = (numbered(message.id)?, message.force);
+        let change = asked(&received, NodeAction::Remove, node, &message.reason, &message.ticket)?;
         let handle = &self.core.handle;
-        handle
-            .remove_node(node, actor, reason, message.force, call.deadline)
-            .await?;
-        Ok(self.members(&handle.view()))
+        let rules = handle.check_change(MemberChange::Remove { node, force }, call.deadline);
+        let rules = rules.await.map_err(Error::from);
+        let remove = || handle.remove_node(node, call.principal.subject.clone(), change.why(), force, call.deadline);
+        // The leader hands leadership over first; the one after it removes the node, and notes it.
+        if node == handle.node() && rules.is_ok() && !change.dry_run() {
+            remove().await?;
+        }
+        let way = self.decide(&received, &change, rules).await?;
+        if way.makes() {
+            let removed = remove().await;
+            removed.map_err(|error| self.refused(&received, &change, error.into()))?;
+        }
+        Ok(way.mark(self.members(&handle.view())))
+    }
+
+    pub(super) async fn transfer(
+        &self,
+        received: Received<v1::TransferLeadershipRequest>,
+    ) -> Result<Response<v1::Status>, Error> {
+        let (call, message) = (&received.call, &received.message);
+        let to = (message.to != 0).then_some(NodeId(message.to));
+        let subject = to.map_or_else(|| "leader".to_owned(), |node| format!("member/{node}"));
+        let words = (message.reason.as_str(), message.ticket.as_str());
+        let change = Change::of(&received, NodeAction::TransferLeadership, subject, words)?;
+        let handle = &self.core.handle;
+        let rules = handle.check_change(MemberChange::Transfer(to), call.deadline).await;
+        let way = self.decide(&received, &change, rules.map_err(Error::from)).await?;
+        // Whoever leads after the first attempt is as good as any other.
+        let done = way == Way::Again && to.is_none();
+        if way.makes() && !done {
+            tracing::info!(actor = %call.principal.subject, why = %change.why(), ?to, "leadership is handed over by request");
+            let handed = handle.transfer_leadership(to, call.deadline).await;
+            handed.map_err(|error| self.refused(&received, &change, error.into()))?;
+        }
+        Ok(way.mark(self.status()))
     }
 
     pub(super) async fn invite(
@@ -82,7 +137,6 @@ impl Api {
         received: Received<v1::InviteMemberRequest>,
     ) -> Result<Response<v1::Invitation>, Error> {
         let (call, message) = (&received.call, &received.message);
-        let reason = self.why(&received.headers, &message.reason, &message.ticket)?;
         let ttl_ms = match message.ttl_ms {
             0 => TTL_MS_DEFAULT,
             ttl_ms if (TTL_MS_MIN..=TTL_MS_MAX).contains(&ttl_ms) => ttl_ms,
@@ -92,7 +146,38 @@ impl Api {
             }
         };
         let status = self.leading()?;
-        let node = self.invitee(message.id, &status)?;
+        let invitee = self.invitee(message.id, &status);
+        let node = invitee.as_ref().map_or(NodeId(message.id), |node| *node);
+        let change = asked(&received, NodeAction::Invite, node, &message.reason, &message.ticket)?;
+        let way = self.decide(&received, &change, invitee.map(drop)).await?;
+        let expires_ms = self.core.clock.wall_ms().saturating_add(ttl_ms);
+        let token = match way.makes() {
+            true => {
+                self.invited(&received, &change, node, ttl_ms, &status, expires_ms)
+                    .await?
+            }
+            false => String::new(),
+        };
+        tracing::info!(actor = %call.principal.subject, %node, ttl_ms, dry_run = !way.makes(), "a node is invited");
+        let answer = v1::Invitation {
+            node: node.0,
+            expires_at: Some(convert::time(expires_ms)),
+            token,
+        };
+        Ok(way.mark(self.at(self.core.handle.view().position().revision, answer)))
+    }
+
+    /// Invites a node, and answers the token that it needs.
+    async fn invited(
+        &self,
+        received: &Received<v1::InviteMemberRequest>,
+        change: &Change,
+        node: NodeId,
+        ttl_ms: u64,
+        status: &Status,
+        expires_ms: u64,
+    ) -> Result<String, Error> {
+        let call = &received.call;
         let mut secret = [0; SECRET_BYTES];
         aws_lc_rs::rand::fill(&mut secret).map_err(|_| Error::internal("the operating system gives no randomness"))?;
         let command = cluster::Command::InviteNode {
@@ -101,21 +186,14 @@ impl Api {
             secret: audit::fingerprint(&secret),
             ttl_ms,
             actor: call.principal.subject.clone(),
-            reason,
+            reason: change.why(),
         };
-        let expires_ms = self.core.clock.wall_ms().saturating_add(ttl_ms);
         let committed = self.core.handle.propose_cluster(command, call.deadline).await?;
         if let Answer::Cluster(cluster::Outcome::NodeRemoved) = committed.answer {
-            return Err(removed_for_good(node));
+            return Err(self.refused(received, change, removed_for_good(node)));
         }
-        let token = self.token(node, &status, &secret, expires_ms);
-        tracing::info!(actor = %call.principal.subject, %node, ttl_ms, "a node is invited");
-        let answer = v1::Invitation {
-            node: node.0,
-            expires_at: Some(convert::time(expires_ms)),
-            token: token.encode().map_err(|error| Error::internal(error.to_string()))?,
-        };
-        Ok(self.at(self.core.handle.view().position().revision, answer))
+        let token = self.token(node, status, &secret, expires_ms);
+        token.encode().map_err(|error| Error::internal(error.to_string()))
     }
 
     fn token(&self, node: NodeId, status: &Status, secret: &[u8], expires_ms: u64) -> JoinToken {
@@ -152,20 +230,33 @@ impl Api {
             return Err(removed_for_good(node));
         }
         if is_member(node) {
-            return Err(Error::rule("member_exists", format!("node {node} is a member"))
-                .hint("choose an id that was never used, or let the mesh choose one by naming none"));
+            let measure = ("a member", "no member");
+            return Err(
+                Error::rule("member_exists", format!("node {node} is a member"), measure)
+                    .hint("choose an id that was never used, or let the mesh choose one by naming none"),
+            );
         }
         Ok(node)
     }
 
     /// How the cluster is, by the word of its leader.
-    fn leading(&self) -> Result<Status, Error> {
+    pub(super) fn leading(&self) -> Result<Status, Error> {
         let status = self.core.handle.status();
         if status.is_leader() {
             return Ok(status);
         }
         Err(RaftError::NotLeader { leader: status.leader }.into())
     }
+}
+
+fn asked<T: prost::Message>(
+    received: &Received<T>,
+    action: NodeAction,
+    node: NodeId,
+    reason: &str,
+    ticket: &str,
+) -> Result<Change, Error> {
+    Change::of(received, action, format!("member/{node}"), (reason, ticket))
 }
 
 /// How many ids are looked through for a free one: a cluster that replaced a node every day would take 27 years.
@@ -203,11 +294,9 @@ fn caught_up(member: &Member, limit: u64) -> Result<(), Error> {
     };
     let node = member.node;
     let detail = format!("node {node} is {lag} log entries behind; at most {limit} may be missing");
-    Err(Error::rule("learner_lagging", detail)
-        .hint("wait until `mesh members list` shows that it has caught up, and try again")
-        .with(|problem| {
-            (problem.measured, problem.limit) = (format!("{lag} entries"), format!("{limit} entries"));
-        }))
+    let measure = (format!("{lag} entries"), format!("{limit} entries"));
+    Err(Error::rule("learner_lagging", detail, measure)
+        .hint("wait until `mesh members list` shows that it has caught up, and try again"))
 }
 
 #[cfg(test)]

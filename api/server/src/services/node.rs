@@ -10,9 +10,10 @@ use proto::{
     v1::{self, node_report, node_service_server::NodeService},
 };
 use serde_json::{Value, json};
+use statemachine::NodeAction;
 use tonic::{Request, Response, Status};
 
-use super::{Api, Received};
+use super::{Api, Received, changes::Change};
 use crate::{
     Error, convert, headers, metrics,
     ports::{Inspect, Section},
@@ -52,13 +53,12 @@ impl NodeService for Api {
 
     async fn set_log_level(&self, request: Request<v1::SetLogLevelRequest>) -> Result<Response<v1::LogLevel>, Status> {
         self.answer(request, async |received: Received<v1::SetLogLevelRequest>| {
-            if headers::dry_run(&received.headers, false)? {
-                return Err(Error::invalid(
-                    headers::DRY_RUN,
-                    "a change of the log level has no dry run",
-                ));
-            }
-            self.change_log_level(&received).map(Response::new)
+            headers::no_dry_run(&received.headers)?;
+            let subject = format!("node/{}", self.core.handle.node());
+            let change = Change::of(&received, NodeAction::LogLevel, subject, ("", ""))?;
+            let level = self.change_log_level(&received)?;
+            self.tell(&received, &change).await?;
+            Ok(Response::new(level))
         })
         .await
     }

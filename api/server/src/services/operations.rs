@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{Api, Received};
-use crate::{Error, convert, cursor::Filter, listing::Page, operation_hub::LOOK_AGAIN};
+use crate::{Error, convert, cursor::Filter, filter, listing::Page, operation_hub::LOOK_AGAIN};
 
 /// How long before its caller's deadline a long poll answers.
 const ANSWER_BEFORE: Duration = Duration::from_millis(200);
@@ -125,25 +125,17 @@ impl Api {
             state,
             target,
         } = &received.message;
-        let wanted =
-            v1::operation::State::try_from(*state).map_err(|_| Error::invalid("state", "there is no such state"))?;
+        let wanted = filter::Operations::new(*state, target)?;
         let filter = Filter::new("ListOperations", &[&state.to_string(), target]);
         let view = self.view(&received).await?;
         let page = Page::begin(&self.core, view, *limit, cursor, filter)?;
         let before = page.after.as_deref().map(operation_id).transpose()?;
         let mesh = page.mesh(&self.core, &received.call).await?;
-        let matching = mesh.operations_before(before.as_ref()).filter(|operation| {
-            convert::is_in_state(operation, wanted) && (target.is_empty() || operation.kind.target() == *target)
-        });
-        let (found, more) = page.take(matching);
-        let (items, more) = page.fit(
-            found.iter().map(|operation| convert::operation(operation)).collect(),
-            more,
-        );
-        let next_cursor = match items.last() {
-            Some(last) if more => page.next(&self.core, Some(&mesh), last.id.clone()),
-            _ => String::new(),
-        };
+        let matching = mesh
+            .operations_before(before.as_ref())
+            .filter(|operation| wanted.selects(operation));
+        let records = matching.map(|operation| convert::operation(operation));
+        let (items, next_cursor) = page.fill(&self.core, Some(&mesh), records, |last| last.id.clone());
         let answer = v1::ListOperationsResponse {
             items,
             next_cursor,
@@ -151,6 +143,6 @@ impl Api {
             epoch: mesh.epoch().0,
             version_vector: convert::version_vector(&mesh),
         };
-        Ok(self.at(page.revision(), answer))
+        Ok(self.page(&page, answer))
     }
 }

@@ -2,15 +2,19 @@
 
 use proto::v1::{self, peer_service_server::PeerService};
 use statemachine::{
-    ClusterId, Command, CordonPeer, DeregisterPeer, DrainPeer, PatchPeer, PeerId, RegisterPeer, UncordonPeer,
-    UndrainPeer,
+    ClusterId, Command, CordonPeer, DeregisterPeer, DrainPeer, DrainPeerWithTerms, DrainPeers, PatchPeer,
+    PatchPeerSpec, PeerId, RegisterPeer, UncordonPeer, UndrainPeer,
     record::{PeerSpec, WEIGHT_DEFAULT},
-    selector::Selector,
 };
 use tonic::{Request, Response, Status};
 
-use super::{Api, Received};
-use crate::{Error, convert, cursor::Filter, listing::Page};
+use super::{Api, Received, length_ms};
+use crate::{Error, context::Call, convert, cursor::Filter, filter, listing::Page};
+
+/// What was named, as far as it goes into the audit trail without having been looked at.
+fn shown(text: &str) -> String {
+    text.chars().take(80).flat_map(char::escape_default).collect()
+}
 
 fn peer_id(text: &str) -> Result<PeerId, Error> {
     PeerId::new(text).map_err(|error| Error::invalid("id", error.to_string()))
@@ -48,8 +52,8 @@ impl PeerService for Api {
                 region: message.region,
                 zone: message.zone,
                 endpoints: message.endpoints,
-                labels: message.labels,
-                metadata: message.metadata,
+                labels: message.labels.into(),
+                metadata: message.metadata.into(),
                 weight: if message.weight == 0 {
                     WEIGHT_DEFAULT
                 } else {
@@ -67,14 +71,27 @@ impl PeerService for Api {
 
     async fn patch_peer(&self, request: Request<v1::PatchPeerRequest>) -> Result<Response<v1::Peer>, Status> {
         let command = |message: v1::PatchPeerRequest| {
-            Ok(PatchPeer {
+            let attributes = PatchPeer {
                 id: peer_id(&message.id)?,
-                labels: message.labels,
-                metadata: message.metadata,
+                labels: message.labels.into(),
+                metadata: message.metadata.into(),
                 remove_labels: message.remove_labels,
                 remove_metadata: message.remove_metadata,
+            };
+            let words = [&message.role, &message.region, &message.zone];
+            let attributes_only = words.iter().all(|word| word.is_none()) && message.weight.is_none();
+            if attributes_only && message.endpoints.is_empty() {
+                return Ok(attributes.into());
             }
-            .into())
+            let command = PatchPeerSpec {
+                attributes,
+                role: message.role,
+                region: message.region,
+                zone: message.zone,
+                endpoints: message.endpoints,
+                weight: message.weight,
+            };
+            Ok(command.command()?)
         };
         self.core.mutate(request, command).await
     }
@@ -110,11 +127,52 @@ impl PeerService for Api {
     }
 
     async fn drain_peer(&self, request: Request<v1::DrainPeerRequest>) -> Result<Response<v1::Peer>, Status> {
+        let call = Call::of(&request)?;
+        if request.get_ref().force {
+            let target = format!("peer/{}", shown(&request.get_ref().id));
+            let may = self.core.may_force(&call, "peers.drain_forced", target);
+            may.map_err(|error| error.into_status(&call.request_id))?;
+        }
         let command = |message: v1::DrainPeerRequest| {
-            Ok(DrainPeer {
-                id: peer_id(&message.id)?,
+            let id = peer_id(&message.id)?;
+            let deadline_ms = length_ms("deadline", message.deadline)?;
+            if deadline_ms.is_none() && !message.force {
+                return Ok(DrainPeer { id }.into());
             }
-            .into())
+            let forced = message.force;
+            Ok(DrainPeerWithTerms {
+                id,
+                deadline_ms,
+                forced,
+            }
+            .command()?)
+        };
+        self.core.mutate(request, command).await
+    }
+
+    async fn drain_peers(&self, request: Request<v1::DrainPeersRequest>) -> Result<Response<v1::Operation>, Status> {
+        let call = Call::of(&request)?;
+        if request.get_ref().force {
+            let target = format!("peers/{}", shown(&request.get_ref().selector));
+            let may = self.core.may_force(&call, "peers.drain_many_forced", target);
+            may.map_err(|error| error.into_status(&call.request_id))?;
+        }
+        let command = |message: v1::DrainPeersRequest| {
+            let mut expected = message
+                .expected
+                .iter()
+                .map(|id| peer_id(id))
+                .collect::<Result<Vec<_>, _>>()?;
+            expected.sort();
+            expected.dedup();
+            let command = DrainPeers {
+                selector: message.selector,
+                at_once: message.at_once.max(1),
+                deadline_ms: length_ms("deadline", message.deadline)?,
+                forced: message.force,
+                expected,
+            };
+            Ok(command.command()?)
         };
         self.core.mutate(request, command).await
     }
@@ -142,26 +200,15 @@ impl Api {
             cluster,
             selector,
         } = &received.message;
-        let wanted =
-            v1::peer::Status::try_from(*status).map_err(|_| Error::invalid("status", "there is no such status"))?;
-        let wanted = convert::peer_status(wanted);
-        let selected = Selector::parse(selector)?;
+        let wanted = filter::Peers::new(*status, cluster, selector)?;
         let filter = Filter::new("ListPeers", &[&status.to_string(), cluster, selector]);
         let view = self.view(&received).await?;
         let page = Page::begin(&self.core, view, *limit, cursor, filter)?;
         let after = page.after.as_deref().map(peer_id).transpose()?;
         let mesh = page.mesh(&self.core, &received.call).await?;
-        let matching = mesh.peers_after(after.as_ref()).filter(|peer| {
-            wanted.is_none_or(|wanted| peer.status == wanted)
-                && (cluster.is_empty() || peer.spec.cluster.as_str() == cluster)
-                && selected.matches(&peer.spec.labels)
-        });
-        let (found, more) = page.take(matching);
-        let (items, more) = page.fit(found.iter().map(|peer| convert::peer(peer)).collect(), more);
-        let next_cursor = match items.last() {
-            Some(last) if more => page.next(&self.core, Some(&mesh), last.id.clone()),
-            _ => String::new(),
-        };
+        let matching = mesh.peers_after(after.as_ref()).filter(|peer| wanted.selects(peer));
+        let records = matching.map(|peer| convert::peer(peer));
+        let (items, next_cursor) = page.fill(&self.core, Some(&mesh), records, |last| last.id.clone());
         let answer = v1::ListPeersResponse {
             items,
             next_cursor,
@@ -169,6 +216,6 @@ impl Api {
             epoch: mesh.epoch().0,
             version_vector: convert::version_vector(&mesh),
         };
-        Ok(self.at(page.revision(), answer))
+        Ok(self.page(&page, answer))
     }
 }

@@ -300,3 +300,144 @@ async fn a_stop_lets_what_is_under_way_end() {
         .unwrap();
     drop(idle);
 }
+
+/// A request means one thing, or is refused: what stands in two places agrees, nothing stands twice, and a path has one
+/// reading. Over REST and gRPC alike.
+#[tokio::test]
+async fn what_can_be_read_in_two_ways_is_refused() {
+    let world = World::one().await;
+    world.register("p1").await;
+    let cordon = "/meshkit/peers/p1:cordon";
+    for (header, value, body) in [
+        ("mesh-dry-run", "false", json!({ "dryRun": true })),
+        ("mesh-reason", "one", json!({ "reason": "another" })),
+        ("mesh-ticket", "A-1", json!({ "ticket": "A-2" })),
+        ("idempotency-key", "k1", json!({ "idempotencyKey": "k2" })),
+        ("if-match", "\"e1\"", json!({ "ifMatch": "e2" })),
+    ] {
+        let answer = world
+            .with(OPERATE, "POST", cordon, Some(body), &[(header, value)])
+            .await;
+        answer.refused(400, "invalid_argument");
+    }
+    // A field that a path takes from the body is not taken from the query, where it would be overlooked.
+    for query in ["dryRun=true", "reason=x", "id=p2"] {
+        let path = format!("{cordon}?{query}");
+        let answer = world.call(OPERATE, "POST", &path, Some(json!({}))).await;
+        answer.refused(400, "invalid_argument");
+    }
+    let two = |name: &'static str, values: [&str; 2]| {
+        let mut request = world.request(OPERATE, "POST", cordon, Some(json!({})), &[]);
+        if name != "authorization" {
+            request.headers_mut().append(name, values[0].parse().unwrap());
+        }
+        request.headers_mut().append(name, values[1].parse().unwrap());
+        request
+    };
+    for (name, values, status) in [
+        ("mesh-dry-run", ["true", "false"], 400),
+        ("idempotency-key", ["a", "b"], 400),
+        ("mesh-reason", ["a", "b"], 400),
+        ("mesh-route", ["forward", "redirect"], 400),
+        ("authorization", ["", "Bearer x"], 401),
+    ] {
+        let answer = world.h1(1, None, two(name, values)).await;
+        assert_eq!(answer.status, status, "{name}: {answer:?}");
+    }
+    // Nothing but the one form of a path leads to a call, and the scope is that of the call.
+    for path in [
+        "//meshkit/peers/p1:cordon",
+        "/meshkit//peers/p1:cordon",
+        "/MESHKIT/peers/p1:cordon",
+        "/meshkit/peers/p1:CORDON",
+    ] {
+        world.call(READ, "POST", path, None).await.refused(404, "not_found");
+    }
+    world
+        .call(READ, "POST", "/meshkit/peers/p1%3Acordon", None)
+        .await
+        .refused(405, "method_not_allowed");
+    // A gRPC path takes gRPC alone.
+    let path = "/meshkit.v1.PeerService/CordonPeer";
+    let answer = world.call(OPERATE, "POST", path, Some(json!({ "id": "p1" }))).await;
+    answer.refused(404, "not_found");
+    let peer = world.call(READ, "GET", "/meshkit/peers/p1", None).await.expect(200);
+    assert_eq!((&peer["status"], &peer["version"]), (&json!("ACTIVE"), &json!(1)));
+}
+
+/// Selectors that cost or mean too much are refused by name, whatever they are made of; the rest select what they say.
+#[tokio::test]
+async fn selectors() {
+    let world = World::one().await;
+    world.register("p1").await;
+    let many: Vec<String> = (0..33).map(|n| format!("k{n}=v")).collect();
+    for selector in [
+        "a=".to_owned() + &"b".repeat(5_000),
+        many.join(","),
+        "!".repeat(300),
+        "\u{202e}=1".to_owned(),
+        "\0".to_owned(),
+        "$ne=1".to_owned(),
+        "'; drop".to_owned(),
+        "(".repeat(2_000),
+        "a in (".to_owned(),
+        "a in b)".to_owned(),
+        "a in (b))".to_owned(),
+        "a=b,,c=d".to_owned(),
+        ",".to_owned(),
+    ] {
+        let mut request = world.request(READ, "GET", "/meshkit/peers", None, &[]);
+        let encoded: String = selector.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        *request.uri_mut() = format!("/meshkit/peers?selector={encoded}").parse().unwrap();
+        let refused = world.h1(1, None, request).await.refused(400, "invalid_argument");
+        assert_eq!(refused["field"], "selector", "{selector}");
+        let detail = refused["detail"].as_str().unwrap();
+        assert!(detail.len() < 300 && detail.is_ascii(), "{detail}");
+        // Nor does anything come of it where it would drain.
+        let body = json!({ "selector": selector, "atOnce": 1 });
+        let drain = world.call(OPERATE, "POST", "/meshkit/peers:drain", Some(body)).await;
+        drain.refused(400, "invalid_argument");
+    }
+}
+
+/// What anybody is told without a credential, and nothing else; what the rest needs is not told apart either.
+#[tokio::test]
+async fn who_shows_no_credential_learns_nothing() {
+    let world = World::one().await;
+    world.register("p1").await;
+    let get = |path: &str| {
+        let request = Request::get(path).header("host", "api");
+        request.body(Full::<Bytes>::default()).unwrap()
+    };
+    for open in ["/livez", "/readyz", "/openapi.json"] {
+        let answer = world.h1(1, None, get(open)).await;
+        assert_eq!(answer.status, 200, "{open}");
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!(!text.contains("p1\""), "{open} names records");
+    }
+    let document: serde_json::Value =
+        serde_json::from_slice(&world.h1(1, None, get("/openapi.json")).await.body).unwrap();
+    let mut asked = 0;
+    for (path, verbs) in document["paths"].as_object().unwrap() {
+        for verb in verbs.as_object().unwrap().keys().filter(|verb| *verb != "parameters") {
+            for id in ["p1", "nobody"] {
+                let path = path
+                    .replace("{id}", id)
+                    .replace("{node}", "1")
+                    .replace("{name}", "NOSPACE");
+                let mut request = get(&path);
+                *request.method_mut() = verb.to_uppercase().parse().unwrap();
+                let answer = world.h1(1, None, request).await;
+                if ["/livez", "/readyz", "/openapi.json"].contains(&path.as_str()) {
+                    continue;
+                }
+                answer.refused(401, "unauthenticated");
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked > 100, "{asked}");
+    for path in ["/metrics", "/control/peers", "/meshkit/peers/p1"] {
+        world.h1(1, None, get(path)).await.refused(401, "unauthenticated");
+    }
+}

@@ -6,6 +6,7 @@
     reason = "a test says what it expects by failing"
 )]
 
+mod approvals;
 mod backup;
 mod golden;
 mod grpc;
@@ -14,6 +15,11 @@ mod leader;
 mod limits;
 mod operations;
 mod paging;
+mod preconditions;
 mod rest;
+mod sessions;
+mod shards;
 mod standing;
+mod trail;
+mod watches;
 mod world;

@@ -192,8 +192,33 @@ async fn a_dry_run_is_the_commit_that_follows() {
     let preview = world
         .with(OPERATE, "POST", drain, None, &[("mesh-dry-run", "true")])
         .await;
-    let would = preview.expect(200);
+    let mut would = preview.expect(200);
     assert_eq!(preview.header("mesh-dry-run"), "true");
+    assert_eq!(preview.header("mesh-preview-bin"), "", "it is in the document");
+    let seen = would.as_object_mut().unwrap().remove("preview").unwrap();
+    assert_eq!(
+        (&seen["accepted"], seen["truncated"].as_bool()),
+        (&true.into(), Some(false))
+    );
+    let checks = seen["checks"].as_array().unwrap();
+    let rules: Vec<_> = checks.iter().map(|check| check["rule"].as_str().unwrap()).collect();
+    assert_eq!(
+        rules,
+        [
+            "the mesh is at the feature level that it takes",
+            "the peer exists",
+            "there is room for one more running operation",
+            "enough peers of the cluster stay active",
+            "another peer can take its shards"
+        ]
+    );
+    assert!(checks.iter().all(|check| check["verdict"] == "PASSED"), "{checks:?}");
+    let peer = &seen["changes"][0];
+    assert_eq!(
+        (&peer["before"]["peer"]["status"], &peer["after"]["peer"]["status"]),
+        (&"ACTIVE".into(), &"DRAINING".into())
+    );
+    assert_eq!(seen["steps"].as_array().unwrap().len(), 3);
     let position: u64 = preview.header("mesh-revision").parse().unwrap();
     assert_eq!(
         world.call(READ, "GET", "/meshkit/peers/p1", None).await.expect(200)["status"],
@@ -214,10 +239,19 @@ async fn a_dry_run_is_the_commit_that_follows() {
     // What a dry run refuses, the commit refuses; nothing is recorded.
     let before = world.leader().handle.view().position();
     let refused = Some(json!({ "dryRun": true }));
-    world
+    let refused = world
         .call(OPERATE, "POST", "/meshkit/peers/p1:uncordon", refused)
         .await
         .refused(409, "peer_draining");
+    assert_eq!(
+        (&refused["measured"], &refused["limit"]),
+        (&"draining or drained".into(), &"not draining".into())
+    );
+    let failed = refused["preview"]["checks"].as_array().unwrap().last().unwrap();
+    assert_eq!(
+        (&failed["code"], &failed["verdict"], &failed["measured"]),
+        (&"peer_draining".into(), &"FAILED".into(), &"draining".into())
+    );
     assert_eq!(world.leader().handle.view().position(), before);
 }
 

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use meshkit_api_server::{
     AuthConfig, Authenticator, Binding, Config, JwtConfig, Parts, Server,
-    ports::{Alarm, NodeFacts, Pause, Refusals},
+    ports::{Alarm, Beat, NodeFacts, Pause, Presence, Refusals},
 };
 use parking_lot::Mutex;
 use raft::{
@@ -22,7 +22,11 @@ use raft::{
     testing::{self, Disks, Network, SystemClock},
 };
 use serde_json::{Value, json};
-use statemachine::{InitMesh, NodeId, Origin, Refusal, TimelineId, record::Overrides};
+use statemachine::{
+    InitMesh, NodeId, Origin, PeerId, Refusal, TimelineId,
+    presence::{Heard, Known, MassSilence, Report, Table, Terms},
+    record::Overrides,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
@@ -57,6 +61,8 @@ pub struct Facts {
     pub full: Mutex<bool>,
     /// Whether asking for alarms panics.
     pub broken: Mutex<bool>,
+    /// Whether what the node holds is damaged.
+    pub corrupt: Mutex<bool>,
 }
 
 impl NodeFacts for Facts {
@@ -69,6 +75,13 @@ impl NodeFacts for Facts {
         Vec::new()
     }
 
+    fn serves(&self) -> Result<(), String> {
+        match *self.corrupt.lock() {
+            true => Err("a bit was flipped".to_owned()),
+            false => Ok(()),
+        }
+    }
+
     fn accepts_mutations(&self) -> Result<(), Pause> {
         match *self.full.lock() {
             true => Err(Pause::NoSpace {
@@ -77,6 +90,34 @@ impl NodeFacts for Facts {
             }),
             false => Ok(()),
         }
+    }
+}
+
+/// Listens to peers as a leader's loop does, and finds nobody late.
+pub struct Listening(Mutex<Table>);
+
+impl Default for Listening {
+    fn default() -> Self {
+        Self(Mutex::new(Table::new(Terms::default(), 0)))
+    }
+}
+
+impl Presence for Listening {
+    fn beat(&self, peer: &PeerId, known: Known, received_ms: u64, report: Report) -> Option<Beat> {
+        let lease_ms = self.0.lock().beat(peer, known, received_ms, report);
+        Some(Beat {
+            lease_ms,
+            next_ms: 1_000,
+        })
+    }
+
+    fn heard(&self, peers: &[PeerId]) -> Vec<Option<Heard>> {
+        let table = self.0.lock();
+        peers.iter().map(|peer| table.heard(peer).cloned()).collect()
+    }
+
+    fn mass_silence(&self) -> Option<MassSilence> {
+        None
     }
 }
 
@@ -161,6 +202,7 @@ impl World {
             dial: self.network.dialer(Some(&uri)),
             refusals: Arc::clone(&refusals) as _,
             facts: Arc::clone(&facts) as _,
+            presence: Arc::new(Listening::default()),
             registry: Default::default(),
             threads: Threads::Own,
             config,

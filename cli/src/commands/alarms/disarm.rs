@@ -1,8 +1,9 @@
 //! `mesh alarms disarm`
 
+use api_client::methods::DisarmAlarm;
 use proto::v1::DisarmAlarmRequest;
 
-use crate::{app::App, failure::Failure, output::Format, output::clean};
+use crate::{app::App, change::ChangeArgs, failure::Failure, output::Format, output::clean};
 
 /// Which alarm, and why.
 #[derive(Debug, clap::Args)]
@@ -13,27 +14,25 @@ pub struct Args {
     /// The alarm: NOSPACE, CORRUPT or CLOCK
     #[arg(value_name = "NAME")]
     name: String,
-    /// Why, for the cluster's audit chain
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = crate::args::words)]
-    reason: String,
-    /// Change ticket, for the cluster's audit chain
-    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true, value_parser = crate::args::words)]
-    ticket: String,
+    #[command(flatten)]
+    change: ChangeArgs,
 }
 
 pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
     let request = DisarmAlarmRequest {
         node: args.node,
         name: args.name.clone(),
-        reason: args.reason,
-        ticket: args.ticket,
+        reason: args.change.reason.clone(),
+        ticket: args.change.ticket.clone(),
     };
-    let answer = app.client()?.disarm_alarm(request).await?.message;
+    let options = args.change.options();
+    let answer = app.client()?.call::<DisarmAlarm>(request, options).await?;
     match app.format() {
         Format::Table | Format::Wide => {
             let name = args.name.to_ascii_uppercase();
-            Ok(app.line(&format!("alarm {} of node {} disarmed", clean(&name), args.node))?)
+            let said = args.change.said(&answer, "disarmed", "would be disarmed");
+            Ok(app.line(&format!("alarm {} of node {} {said}", clean(&name), args.node))?)
         }
-        Format::Json | Format::Yaml | Format::Jsonl | Format::Name => super::show(app, &answer),
+        Format::Json | Format::Yaml | Format::Jsonl | Format::Name => super::show(app, &answer.message),
     }
 }

@@ -1,8 +1,9 @@
 //! `mesh audit list`
 
-use proto::v1::{ListAuditRecordsRequest, audit_record::Outcome};
+use proto::v1::ListAuditRecordsRequest;
 
-use crate::{app::App, failure::Failure, listing};
+use super::which::Which;
+use crate::{app::App, failure::Failure, listing, values::moment};
 
 /// Records shown where no limit is given: the trail only grows.
 const LIMIT: u32 = 100;
@@ -10,21 +11,14 @@ const LIMIT: u32 = 100;
 /// Which records.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only what this subject did
-    #[arg(long, value_name = "SUBJECT", default_value = "", hide_default_value = true)]
-    actor: String,
-    /// Only what was done to this record: peer/p1
-    #[arg(long, value_name = "KIND/ID", default_value = "", hide_default_value = true)]
-    target: String,
-    /// Only this action: peers.drain
-    #[arg(long, value_name = "ACTION", default_value = "", hide_default_value = true)]
-    action: String,
-    /// Only this outcome: applied, rejected or replayed
-    #[arg(long, value_name = "OUTCOME", value_parser = outcome)]
-    outcome: Option<Outcome>,
-    /// Only what was done under this ticket
-    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
-    ticket: String,
+    #[command(flatten)]
+    which: Which,
+    /// Only what was done at or after this time: 2026-01-31T12:00:00Z, or 2h for two hours ago
+    #[arg(long, alias = "since", value_name = "TIME", value_parser = moment)]
+    from: Option<prost_types::Timestamp>,
+    /// Only what was done before this time
+    #[arg(long, alias = "until", value_name = "TIME", value_parser = moment)]
+    to: Option<prost_types::Timestamp>,
     /// Only revisions above this
     #[arg(long, value_name = "REVISION", default_value_t = 0, hide_default_value = true)]
     after_revision: u64,
@@ -39,26 +33,22 @@ pub struct Args {
     cursor: String,
 }
 
-fn outcome(text: &str) -> Result<Outcome, String> {
-    match Outcome::from_str_name(&text.to_ascii_uppercase()) {
-        Some(outcome) if outcome != Outcome::Unspecified => Ok(outcome),
-        _ => Err("write applied, rejected or replayed".to_owned()),
-    }
-}
-
 pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
     let client = app.client()?;
+    let which = &args.which;
     let request = |limit, cursor| ListAuditRecordsRequest {
         limit,
         cursor,
-        actor: args.actor.clone(),
-        target: args.target.clone(),
-        action: args.action.clone(),
-        outcome: args.outcome.unwrap_or_default().into(),
-        ticket: args.ticket.clone(),
+        actor: which.actor.clone(),
+        target: which.target.clone(),
+        action: which.action.clone(),
+        outcome: which.outcome.unwrap_or_default().into(),
+        ticket: which.ticket.clone(),
         after_revision: args.after_revision,
         descending: !args.oldest_first,
         include_canonical: false,
+        from: args.from,
+        to: args.to,
     };
     let page = listing::Page {
         limit: Some(args.limit),

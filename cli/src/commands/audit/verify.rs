@@ -1,16 +1,21 @@
 //! `mesh audit verify`
 
-use std::{io::Read as _, path::PathBuf, time::Duration};
+use std::{
+    fs::File,
+    io::{BufReader, Read as _},
+    path::{Path, PathBuf},
+};
 
 use api_client::audit::{self, Report};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use proto::v1::{AuditCheckpoint, ListAuditCheckpointsResponse};
 use serde::Serialize;
 
+use super::progress;
 use crate::{
     app::App,
     failure::Failure,
     output::{Format, clean, json, style, table},
+    part::Part,
 };
 
 /// A file of checkpoints is never larger: each is a few KiB.
@@ -26,20 +31,35 @@ pub struct Args {
     /// Write the newest checkpoint that holds to a file, to check against later
     #[arg(long, value_name = "FILE")]
     export: Option<PathBuf>,
+    /// Check this export instead of the mesh, which is not asked for anything; signatures by the CA of --ca or of the
+    /// context
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
 }
 
 pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
-    let ca = app.context()?.read_ca()?;
-    let client = app.client()?;
+    if let Some(path) = &args.export {
+        replaceable(path)?;
+    }
     let mut exported = Vec::new();
     for path in &args.checkpoints {
         exported.extend(read(path)?);
     }
+    let ca = match (&args.file, app.context()) {
+        (_, Ok(context)) => context.read_ca()?,
+        // Without a context there is no CA, which is said below.
+        (Some(_), Err(_)) => None,
+        (None, Err(failure)) => return Err(failure),
+    };
     let bar = progress(app);
-    let result = audit::verify(&client, ca.as_deref(), &exported, |checked, last| {
-        bar.set_message(format!("checked {checked} of {last}"));
-    })
-    .await;
+    let show_progress = |checked, last| bar.set_message(format!("checked {checked} of {last}"));
+    let result = match &args.file {
+        None => audit::verify(&app.client()?, ca.as_deref(), &exported, show_progress).await,
+        Some(file) => {
+            let open = || File::open(file).map(BufReader::new);
+            audit::verify_export(open, ca.as_deref(), &exported, show_progress).map_err(of_a_file)
+        }
+    };
     bar.finish_and_clear();
     let report = result?;
     if let Some(path) = &args.export {
@@ -48,20 +68,21 @@ pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
     show(app, &report)
 }
 
-fn progress(app: &App<'_>) -> ProgressBar {
-    if !app.streams.err_is_terminal {
-        return ProgressBar::hidden();
+/// What to do about a file that does not hold is not what to do about a mesh.
+fn of_a_file(error: api_client::Error) -> api_client::Error {
+    match error.code() {
+        "audit_broken" => api_client::Error::local(
+            "audit_broken",
+            tonic::Code::DataLoss,
+            error.detail(),
+            "keep the file; check the mesh itself (`mesh audit verify`), and export the same time once more to compare",
+        ),
+        _ => error,
     }
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(120));
-    bar
 }
 
 /// One checkpoint, or a page of them.
-fn read(path: &PathBuf) -> Result<Vec<AuditCheckpoint>, Failure> {
+fn read(path: &Path) -> Result<Vec<AuditCheckpoint>, Failure> {
     let shown = path.display();
     let cannot = |why: String| {
         Failure::usage(
@@ -69,7 +90,7 @@ fn read(path: &PathBuf) -> Result<Vec<AuditCheckpoint>, Failure> {
             "give a file that `mesh audit verify --export` wrote",
         )
     };
-    let file = std::fs::File::open(path).map_err(|error| cannot(error.to_string()))?;
+    let file = File::open(path).map_err(|error| cannot(error.to_string()))?;
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX + 1)
         .read_to_end(&mut bytes)
@@ -84,7 +105,7 @@ fn read(path: &PathBuf) -> Result<Vec<AuditCheckpoint>, Failure> {
     Ok(vec![one])
 }
 
-fn export(path: &PathBuf, report: &Report) -> Result<(), Failure> {
+fn export(path: &Path, report: &Report) -> Result<(), Failure> {
     let Some(checkpoint) = &report.newest_checkpoint else {
         return Err(Failure::found(
             "not_found",
@@ -92,12 +113,21 @@ fn export(path: &PathBuf, report: &Report) -> Result<(), Failure> {
             "try again later: the leader signs one every so often",
         ));
     };
-    std::fs::write(path, json::pretty(checkpoint)?).map_err(|error| {
-        Failure::usage(
-            format!("{} cannot be written: {error}", path.display()),
-            "name another file",
-        )
-    })
+    let mut file = Part::create(path, true)?;
+    file.write(json::pretty(checkpoint)?.as_bytes())?;
+    file.finish()
+}
+
+/// An earlier checkpoint is replaced, as whoever keeps the newest one wants; nothing else is.
+fn replaceable(path: &Path) -> Result<(), Failure> {
+    if path.symlink_metadata().is_err() || read(path).is_ok() {
+        return Ok(());
+    }
+    Err(Failure::found(
+        "already_exists",
+        format!("{} is there already, and is no checkpoint", path.display()),
+        "name another file",
+    ))
 }
 
 /// The report as scripts read it.
@@ -150,10 +180,10 @@ fn show(app: &mut App<'_>, report: &Report) -> Result<(), Failure> {
 
 fn people(app: &App<'_>, report: &Report) -> String {
     let covered = match report.covered_through {
-        Some(revision) => format!(
-            "signed through revision {revision} by {} checkpoints",
-            report.checkpoints + report.exported_matched
-        ),
+        Some(revision) => match report.checkpoints + report.exported_matched {
+            1 => format!("signed through revision {revision} by 1 checkpoint"),
+            checkpoints => format!("signed through revision {revision} by {checkpoints} checkpoints"),
+        },
         None => "no signed checkpoint yet".to_owned(),
     };
     let begins = match (report.anchored, report.first_revision) {

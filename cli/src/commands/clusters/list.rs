@@ -1,8 +1,14 @@
 //! `mesh clusters list`
 
-use proto::v1::{ListClustersRequest, cluster::State};
+use api_client::watch::WatchClusters;
+use proto::v1::{ListClustersRequest, WatchClustersRequest, cluster::State};
 
-use crate::{app::App, failure::Failure, listing};
+use crate::{
+    app::App,
+    failure::Failure,
+    listing,
+    watching::{self, ListWatch},
+};
 
 /// Which clusters.
 #[derive(Debug, clap::Args)]
@@ -12,9 +18,20 @@ pub struct Args {
     state: Option<State>,
     #[command(flatten)]
     page: listing::Page,
+    #[command(flatten)]
+    watch: ListWatch,
 }
 
 pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
+    if args.watch.watch {
+        args.page.unwatched()?;
+        let request = WatchClustersRequest {
+            snapshot: true,
+            state: args.state.unwrap_or_default().into(),
+            ..WatchClustersRequest::default()
+        };
+        return watching::follow::<WatchClusters>(app, request, &args.watch.args()).await;
+    }
     let client = app.client()?;
     let state = args.state.unwrap_or_default().into();
     listing::list(app, &args.page, |limit, cursor| {

@@ -15,8 +15,8 @@ use crate::{
 /// What to set and what to return to its default. Settings that are not named stay.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A whole number, or a duration such as 15m or 1h30m where the setting is one
-    #[arg(value_name = "NAME=VALUE", value_parser = labels::pair, required_unless_present = "reset")]
+    /// A whole number, a duration such as 15m or 1h30m, or a word such as admin: whichever the setting takes
+    #[arg(value_name = "NAME=VALUE", value_parser = pair, required_unless_present = "reset")]
     settings: Vec<(String, String)>,
     /// Return a setting to its default; may be given several times
     #[arg(long, value_name = "NAME")]
@@ -36,6 +36,10 @@ pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
     let call = || client.patch_config(request.clone());
     mutation::record(app, &args.mutation, "set", now, call).await?;
     Ok(())
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    labels::pair(text).map_err(|_| "write NAME=VALUE without spaces, such as limits.peers=8000".to_owned())
 }
 
 /// Values go as they were written: which of them is a duration, the mesh knows.

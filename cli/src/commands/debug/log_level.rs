@@ -8,11 +8,11 @@ use api_client::methods::SetLogLevel;
 
 use crate::{
     app::App,
-    args,
     failure::Failure,
     listing,
     nodes::{self, Answered},
     output::{Format, Show, clean, json, table},
+    values,
 };
 
 /// What to log, where, and for how long.
@@ -29,7 +29,7 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["filter", "for_"])]
     reset: bool,
     /// For how long, 1s to 24h; then the node goes back by itself [default: 10m]
-    #[arg(long = "for", id = "for_", value_name = "DURATION", value_parser = args::duration, allow_hyphen_values = true)]
+    #[arg(long = "for", id = "for_", value_name = "DURATION", value_parser = values::duration, allow_hyphen_values = true)]
     for_: Option<Duration>,
     /// This node [default: whichever of the endpoints answers]
     #[arg(long, value_name = "ID", conflicts_with = "all", value_parser = clap::value_parser!(u64).range(1..))]

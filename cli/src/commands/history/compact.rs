@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proto::v1::CompactHistoryRequest;
 
-use crate::{app::App, failure::Failure, listing, mutation::MutationArgs, output::Format, prompt};
+use crate::{app::App, failure::Failure, listing, mutation::MutationArgs, output::Format, preview, prompt};
 
 /// How much to keep.
 #[derive(Debug, clap::Args)]
@@ -14,7 +14,7 @@ pub struct Args {
     #[arg(long, value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
     to: Option<u64>,
     /// How far back history has to be kept, such as 12h or 7d
-    #[arg(long, value_name = "DURATION", value_parser = crate::args::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::values::duration)]
     keep: Option<Duration>,
     #[command(flatten)]
     mutation: MutationArgs,
@@ -27,13 +27,7 @@ pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
         (None, keep) => format!("older than {}", api_client::duration::format(keep.unwrap_or_default())),
     };
     let question = format!("Let go of all history and audit {what}? It cannot be had back.");
-    prompt::confirm(
-        app,
-        args.mutation.yes || args.mutation.dry_run,
-        &question,
-        prompt::Preview::DryRun,
-    )
-    .await?;
+    prompt::confirm(app, args.mutation.yes || args.mutation.dry_run, &question).await?;
     let mut request = CompactHistoryRequest {
         revision: args.to.unwrap_or_default(),
         keep_ms: args
@@ -43,6 +37,9 @@ pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
     };
     args.mutation.apply(&mut request);
     let answer = client.compact_history(request).await?;
+    if args.mutation.dry_run && preview::document(app, &answer.message, &answer.meta)? {
+        return Ok(());
+    }
     if app.format() != Format::Table {
         return listing::one(app, &answer.message);
     }
@@ -52,5 +49,5 @@ pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
     };
     let oldest = answer.message.oldest_revision;
     app.line(&format!("history {would} kept from revision {oldest} on{note}"))?;
-    Ok(())
+    preview::checks(app, &answer.meta)
 }

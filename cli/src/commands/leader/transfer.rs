@@ -1,5 +1,6 @@
 //! `mesh leader transfer`
 
+use api_client::methods::TransferLeadership;
 use proto::v1::TransferLeadershipRequest;
 
 use crate::{app::App, change::ChangeArgs, failure::Failure, output::Format};
@@ -17,12 +18,24 @@ pub struct Args {
 pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
     let request = TransferLeadershipRequest {
         to: args.to.unwrap_or(0),
-        reason: args.change.reason,
-        ticket: args.change.ticket,
+        reason: args.change.reason.clone(),
+        ticket: args.change.ticket.clone(),
     };
-    let status = app.client()?.transfer_leadership(request).await?.message;
-    match (&status.leader, app.format()) {
-        (Some(leader), Format::Table) => Ok(app.line(&format!("node/{} leads, term {}", leader.id, status.term))?),
-        _ => super::show(app, &status),
+    let options = args.change.options();
+    let answer = app.client()?.call::<TransferLeadership>(request, options).await?;
+    let status = &answer.message;
+    match (&status.leader, app.format(), args.change.dry_run) {
+        (_, Format::Table, true) => {
+            let to = args.to.map_or_else(
+                || "the voter that is the least behind".to_owned(),
+                |to| format!("node/{to}"),
+            );
+            Ok(app.line(&format!("{to} would lead (dry run, nothing was changed)"))?)
+        }
+        (Some(leader), Format::Table, false) => {
+            let done = format!("leads, term {}", status.term);
+            Ok(app.line(&format!("node/{} {}", leader.id, args.change.said(&answer, &done, "")))?)
+        }
+        _ => super::show(app, status),
     }
 }

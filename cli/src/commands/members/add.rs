@@ -1,5 +1,6 @@
 //! `mesh members add`
 
+use api_client::methods::AddMember;
 use proto::v1::AddMemberRequest;
 
 use crate::{app::App, change::ChangeArgs, failure::Failure};
@@ -25,9 +26,10 @@ pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
         id: args.node,
         api: args.api,
         raft: args.raft,
-        reason: args.change.reason,
-        ticket: args.change.ticket,
+        reason: args.change.reason.clone(),
+        ticket: args.change.ticket.clone(),
     };
-    let answer = app.client()?.add_member(request).await?.message;
-    super::changed(app, &answer, args.node, "added, as a learner")
+    let answer = app.client()?.call::<AddMember>(request, args.change.options()).await?;
+    let words = ("added, as a learner", "would be added, as a learner");
+    super::changed(app, &answer, args.node, &args.change, words)
 }

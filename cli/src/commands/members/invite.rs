@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use api_client::methods::InviteMember;
 use proto::v1::{Invitation, InviteMemberRequest};
 
 use crate::{
@@ -24,7 +25,7 @@ pub struct Args {
     #[arg(value_name = "NODE", value_parser = super::number())]
     node: Option<u64>,
     /// How long the token is good
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = crate::args::duration, allow_hyphen_values = true)]
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = crate::values::duration, allow_hyphen_values = true)]
     ttl: Duration,
     /// Write the token to this new file, readable only by you, instead of showing it
     #[arg(long, value_name = "FILE")]
@@ -35,24 +36,30 @@ pub struct Args {
 
 pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
     // Before anybody is invited: a token that could not be written would be lost.
-    let file = args.out.as_deref().map(make).transpose()?;
+    let path = args.out.as_deref().filter(|_| !args.change.dry_run);
+    let file = path.map(make).transpose()?;
     let request = InviteMemberRequest {
         id: args.node.unwrap_or(0),
         ttl_ms: u64::try_from(args.ttl.as_millis()).unwrap_or(u64::MAX),
-        reason: args.change.reason,
-        ticket: args.change.ticket,
+        reason: args.change.reason.clone(),
+        ticket: args.change.ticket.clone(),
     };
-    let invited = match app.client()?.invite_member(request).await {
+    let options = args.change.options();
+    let invited = match app.client()?.call::<InviteMember>(request, options).await {
         Ok(answer) => answer.message,
         Err(error) => {
-            if let Some(path) = &args.out {
+            if let Some(path) = path {
                 // It is empty, and of no use to anybody.
                 drop(std::fs::remove_file(path));
             }
             return Err(error.into());
         }
     };
-    let Some((mut file, path)) = file.zip(args.out.as_deref()) else {
+    if args.change.dry_run && matches!(app.format(), Format::Table | Format::Wide) {
+        let line = format!("node/{} would be invited (dry run, nothing was changed)", invited.node);
+        return Ok(app.line(&line)?);
+    }
+    let Some((mut file, path)) = file.zip(path) else {
         return show(app, &invited);
     };
     let written = writeln!(file, "{}", invited.token).and_then(|()| file.sync_all());
@@ -103,9 +110,16 @@ fn make(path: &Path) -> Result<std::fs::File, Failure> {
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::found(
-        "invalid_argument",
-        format!("{}: {error}", path.display()),
-        "name a file that is not there yet, in a directory that you may write to",
-    )
+    let shown = path.display();
+    match error.kind() {
+        std::io::ErrorKind::AlreadyExists => Failure::found(
+            "already_exists",
+            format!("{shown} is there already"),
+            "name another file, or remove it: whoever was invited with it needs it",
+        ),
+        _ => Failure::usage(
+            format!("{shown} cannot be written: {error}"),
+            "name a file in a directory that you may write to",
+        ),
+    }
 }

@@ -1,5 +1,6 @@
 //! `mesh members promote`
 
+use api_client::methods::PromoteMember;
 use proto::v1::PromoteMemberRequest;
 
 use crate::{app::App, change::ChangeArgs, failure::Failure};
@@ -17,9 +18,10 @@ pub struct Args {
 pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
     let request = PromoteMemberRequest {
         id: args.node,
-        reason: args.change.reason,
-        ticket: args.change.ticket,
+        reason: args.change.reason.clone(),
+        ticket: args.change.ticket.clone(),
     };
-    let answer = app.client()?.promote_member(request).await?.message;
-    super::changed(app, &answer, args.node, "votes")
+    let options = args.change.options();
+    let answer = app.client()?.call::<PromoteMember>(request, options).await?;
+    super::changed(app, &answer, args.node, &args.change, ("votes", "would vote"))
 }

@@ -1,8 +1,9 @@
 //! `mesh members remove`
 
+use api_client::methods::RemoveMember;
 use proto::v1::RemoveMemberRequest;
 
-use crate::{app::App, change::ChangeArgs, failure::Failure, prompt};
+use crate::{app::App, change::ChangeArgs, failure::Failure, nodes, prompt};
 
 /// Which node.
 #[derive(Debug, clap::Args)]
@@ -10,7 +11,7 @@ pub struct Args {
     /// The node's number
     #[arg(value_name = "NODE", value_parser = super::number())]
     node: u64,
-    /// Also where too few of the other voters answer: nothing is written then until enough of them do
+    /// Also where each voter that stays and answers would be needed from then on, because another does not answer
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -18,17 +19,24 @@ pub struct Args {
 }
 
 pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
+    let client = app.client()?;
+    let sure = args.change.yes || args.change.dry_run;
+    if !sure && app.streams.can_ask {
+        // Nobody is asked about a node that is not there.
+        nodes::member(&client, args.node).await?;
+    }
     let question = format!(
         "Remove node {} for good? It ends, and its number cannot be used again.",
         args.node
     );
-    prompt::confirm(app, args.change.yes, &question, prompt::Preview::None).await?;
+    prompt::confirm(app, sure, &question).await?;
     let request = RemoveMemberRequest {
         id: args.node,
         force: args.force,
-        reason: args.change.reason,
-        ticket: args.change.ticket,
+        reason: args.change.reason.clone(),
+        ticket: args.change.ticket.clone(),
     };
-    let answer = app.client()?.remove_member(request).await?.message;
-    super::changed(app, &answer, args.node, "removed for good")
+    let answer = client.call::<RemoveMember>(request, args.change.options()).await?;
+    let words = ("removed for good", "would be removed for good");
+    super::changed(app, &answer, args.node, &args.change, words)
 }

@@ -6,6 +6,7 @@ use crate::{
     app::App,
     failure::Failure,
     mutation::{self, MutationArgs},
+    preview,
     wait::{self, WaitArgs},
 };
 
@@ -27,9 +28,17 @@ pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
         ..CancelOperationRequest::default()
     };
     args.mutation.apply(&mut request);
-    let mut operation = client.cancel_operation(request).await?.message;
-    if args.wait.wait && !args.mutation.dry_run {
+    let answer = client.cancel_operation(request).await?;
+    if args.mutation.dry_run {
+        if preview::document(app, &answer.message, &answer.meta)? {
+            return Ok(());
+        }
+        mutation::show_operation(app, &answer.message, true)?;
+        return mutation::after_preview(app, &answer.meta);
+    }
+    let mut operation = answer.message;
+    if args.wait.wait {
         operation = wait::until_ended(app, &client, &args.id, args.wait.timeout, |_, _| Ok(())).await?;
     }
-    mutation::show_operation(app, &operation, args.mutation.dry_run)
+    mutation::show_operation(app, &operation, false)
 }

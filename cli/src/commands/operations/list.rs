@@ -1,8 +1,14 @@
 //! `mesh operations list`
 
-use proto::v1::{ListOperationsRequest, operation::State};
+use api_client::watch::WatchOperations;
+use proto::v1::{ListOperationsRequest, WatchOperationsRequest, operation::State};
 
-use crate::{app::App, failure::Failure, listing};
+use crate::{
+    app::App,
+    failure::Failure,
+    listing,
+    watching::{self, ListWatch},
+};
 
 /// Which operations.
 #[derive(Debug, clap::Args)]
@@ -15,6 +21,8 @@ pub struct Args {
     target: String,
     #[command(flatten)]
     page: listing::Page,
+    #[command(flatten)]
+    watch: ListWatch,
 }
 
 fn state(text: &str) -> Result<State, String> {
@@ -25,6 +33,16 @@ fn state(text: &str) -> Result<State, String> {
 }
 
 pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
+    if args.watch.watch {
+        args.page.unwatched()?;
+        let request = WatchOperationsRequest {
+            snapshot: true,
+            state: args.state.unwrap_or_default().into(),
+            target: args.target,
+            ..WatchOperationsRequest::default()
+        };
+        return watching::follow::<WatchOperations>(app, request, &args.watch.args()).await;
+    }
     let client = app.client()?;
     let request = |limit, cursor| ListOperationsRequest {
         limit,

@@ -18,7 +18,7 @@ pub struct Args {
     /// The operation's id
     id: String,
     /// How long to follow it at most
-    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = crate::args::duration, allow_hyphen_values = true)]
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = crate::values::duration, allow_hyphen_values = true)]
     timeout: Duration,
 }
 

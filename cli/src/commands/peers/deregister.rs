@@ -22,13 +22,7 @@ pub struct Args {
 pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
     let client = app.client()?;
     let question = format!("Deregister peer {}? Its record is removed.", clean(&args.id));
-    prompt::confirm(
-        app,
-        args.mutation.yes || args.mutation.dry_run,
-        &question,
-        prompt::Preview::DryRun,
-    )
-    .await?;
+    prompt::confirm(app, args.mutation.yes || args.mutation.dry_run, &question).await?;
     let mut request = DeregisterPeerRequest {
         id: args.id.clone(),
         ..DeregisterPeerRequest::default()

@@ -1,8 +1,14 @@
 //! `mesh peers list`
 
-use proto::v1::{ListPeersRequest, peer::Status};
+use api_client::watch::WatchPeers;
+use proto::v1::{ListPeersRequest, WatchPeersRequest, peer::Status};
 
-use crate::{app::App, failure::Failure, listing};
+use crate::{
+    app::App,
+    failure::Failure,
+    listing,
+    watching::{self, ListWatch},
+};
 
 /// Which peers.
 #[derive(Debug, clap::Args)]
@@ -13,7 +19,7 @@ pub struct Args {
     /// Only peers of this cluster
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     cluster: String,
-    /// Only peers whose labels match: zone=a,tier!=test,gpu,!legacy
+    /// Only peers whose labels match: zone=a,tier!=test,gpu,!legacy,region in (eu,us)
     #[arg(
         short = 'l',
         long,
@@ -24,6 +30,8 @@ pub struct Args {
     selector: String,
     #[command(flatten)]
     page: listing::Page,
+    #[command(flatten)]
+    watch: ListWatch,
 }
 
 fn status(text: &str) -> Result<Status, String> {
@@ -34,6 +42,17 @@ fn status(text: &str) -> Result<Status, String> {
 }
 
 pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
+    if args.watch.watch {
+        args.page.unwatched()?;
+        let request = WatchPeersRequest {
+            snapshot: true,
+            status: args.status.unwrap_or_default().into(),
+            cluster: args.cluster,
+            selector: args.selector,
+            ..WatchPeersRequest::default()
+        };
+        return watching::follow::<WatchPeers>(app, request, &args.watch.args()).await;
+    }
     let client = app.client()?;
     let request = |limit, cursor| ListPeersRequest {
         limit,

@@ -26,7 +26,7 @@ pub struct Args {
     /// Its region
     #[arg(long, value_name = "REGION", default_value = "", hide_default_value = true)]
     region: String,
-    /// Its zone
+    /// Its zone, which `mesh shards` goes by. Selectors see labels only: give it `--label zone=ZONE` too to select by it
     #[arg(long, value_name = "ZONE", default_value = "", hide_default_value = true)]
     zone: String,
     /// Its share of work, 1 to 10000 [default: 100]

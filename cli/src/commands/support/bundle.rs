@@ -80,7 +80,8 @@ pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
 }
 
 fn taken(out: &std::path::Path) -> Failure {
-    Failure::usage(
+    Failure::found(
+        "already_exists",
         format!("{} is there already", out.display()),
         "name another file with --out, or move it away",
     )

@@ -8,7 +8,7 @@ use crate::{
     failure::Failure,
     mutation::MutationArgs,
     output::{Format, json, upgrade},
-    prompt,
+    preview, prompt,
 };
 
 /// Which level.
@@ -31,15 +31,9 @@ pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
         to = to.or_else(|| seen.nodes.iter().map(|node| node.feature_level).max());
         // Nothing is raised where it is there already; the node says so.
         let raises = to.is_none_or(|to| to > seen.feature_level);
-        prompt::confirm(
-            app,
-            !raises,
-            &question(to, Some(seen.feature_level)),
-            prompt::Preview::DryRun,
-        )
-        .await?;
+        prompt::confirm(app, !raises, &question(to, Some(seen.feature_level))).await?;
     } else {
-        prompt::confirm(app, sure, &question(to, None), prompt::Preview::DryRun).await?;
+        prompt::confirm(app, sure, &question(to, None)).await?;
     }
     let mut request = FinalizeUpgradeRequest {
         to: to.unwrap_or(0),
@@ -47,7 +41,11 @@ pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
     };
     args.mutation.apply(&mut request);
     let answer = client.finalize_upgrade(request).await?;
-    show(app, &answer, args.mutation.dry_run)
+    if args.mutation.dry_run && preview::document(app, &answer.message, &answer.meta)? {
+        return Ok(());
+    }
+    show(app, &answer, args.mutation.dry_run)?;
+    preview::checks(app, &answer.meta)
 }
 
 /// Names the level, and what raising it means.

@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use crate::config::settings::{section, within};
 
 section! {
-    /// The API listener: gRPC and REST over HTTP/2 and HTTP/1.1, always with TLS.
+    /// The API listener: gRPC and REST over HTTP/3, HTTP/2 and HTTP/1.1, always with TLS.
     pub struct Api {
         /// Address and port to listen on.
         listen: SocketAddr = (Ipv4Addr::LOCALHOST, 7401);
+        /// Whether HTTP/3 is served too: over UDP, on the same address and port number, with the same
+        /// certificates. Clients whose way UDP does not go use TCP.
+        http3: bool = true;
         /// Where clients and other nodes reach it, `host:port`. If absent: as `mesh.members` says.
         advertise: Option<String> = None => within(3, 261);
         /// The deadline of a request that names none.
@@ -26,7 +29,7 @@ section! {
         idle_timeout_anonymous_ms: u64 = 10_000_u64 => within(100, 86_400_000);
         /// A client that takes nothing of an answer for this long is cut off, with its connection.
         write_timeout_ms: u64 = 30_000_u64 => within(100, 3_600_000);
-        /// How often a silent HTTP/2 connection is asked whether it lives …
+        /// How often a silent HTTP/2 or HTTP/3 connection is asked whether it lives …
         ping_interval_ms: u64 = 20_000_u64 => within(1_000, 3_600_000);
         /// … and how long it may take to answer.
         ping_timeout_ms: u64 = 20_000_u64 => within(100, 600_000);
@@ -36,6 +39,9 @@ section! {
         forward_connect_timeout_ms: u64 = 3_000_u64 => within(100, 60_000);
         /// How long a list is kept ready for its next page.
         pinned_list_ms: u64 = 120_000_u64 => within(1_000, 3_600_000);
+        /// A watch that takes nothing for this long while there is something for it is ended with
+        /// `watch_too_slow`, and its token to go on with.
+        watch_stall_timeout_ms: u64 = 10_000_u64 => within(100, 3_600_000);
     }
 }
 
@@ -52,7 +58,8 @@ section! {
         key_file: PathBuf = "/etc/meshkit/node.key";
         /// A handshake that takes longer is given up.
         handshake_timeout_ms: u64 = 5_000_u64 => within(100, 60_000);
-        /// Handshakes under way at once, per listener; further connections wait.
+        /// Handshakes under way at once, per listener. Further connections wait; over QUIC they are
+        /// refused, and go to TCP.
         handshakes_max: u64 = 256_u64 => within(1, 65_536);
         /// How often the files named here and in `[auth]` are looked at. A change counts once two
         /// looks in a row find the same.
@@ -68,16 +75,24 @@ section! {
         /// Open connections of one address (of IPv6: of one /64 network) that have not yet carried an
         /// authenticated request. Everybody behind a balancer that hides addresses shares one.
         connections_per_address_anonymous_max: u64 = 256_u64 => within(1, 1_000_000);
-        /// Requests under way on one HTTP/2 connection.
+        /// Requests under way on one HTTP/2 or HTTP/3 connection.
         streams_per_connection_max: u64 = 256_u64 => within(1, 10_000);
+        /// QUIC handshakes under way before clients have to show first that they receive what is sent to
+        /// their address, which costs them a round trip more and keeps forged addresses out.
+        quic_handshakes_unproved_max: u64 = 64_u64 => within(0, 65_536);
         /// Requests of authenticated callers under way on the whole listener, each until its answer is
         /// written; further ones get `resource_exhausted`.
         requests_in_flight_max: u64 = 4_096_u64 => within(1, 1_000_000);
         /// Requests under way of callers without a credential: health checks, refusals. Counted apart.
         requests_in_flight_anonymous_max: u64 = 256_u64 => within(1, 1_000_000);
-        /// How many percent of `requests_in_flight_max` and of `long_polls_max` one principal can
+        /// How many percent of `requests_in_flight_max`, `long_polls_max` and `watches_max` one principal can
         /// have; over it, its requests get `rate_limited`.
         principal_share_percent: u64 = 50_u64 => within(1, 100);
+        /// How many requests a second one principal can send to this node; over it, requests get
+        /// `rate_limited`, and the audit trail says so. 0: as many as the shares allow.
+        requests_per_second_max: u64 = 50_000_u64 => within(0, 1_000_000_000);
+        /// How many of them can come at once, after a rest.
+        requests_burst_max: u64 = 100_000_u64 => within(1, 1_000_000_000);
         /// Long polls at once, within the limit above.
         long_polls_max: u64 = 1_024_u64 => within(1, 1_000_000);
         /// Size of one request's body.
@@ -98,5 +113,13 @@ section! {
         pinned_lists_max: u64 = 64_u64 => within(0, 65_536);
         /// Backups that are read at once; further ones get `resource_exhausted`.
         backups_max: u64 = 2_u64 => within(1, 1_000);
+        /// Watches at once; they are not counted as requests. Each takes a stream of its connection.
+        watches_max: u64 = 20_000_u64 => within(1, 1_000_000);
+        /// Memory for what watches have not taken yet, of all together. What does not fit in is read from
+        /// history again by those who need it.
+        watch_backlog_bytes_max: u64 = 67_108_864_u64 => within(65_536, 17_179_869_184);
+        /// How many revisions a watch that had caught up may fall behind before it is ended with
+        /// `watch_too_slow`.
+        watch_lag_revisions_max: u64 = 100_000_u64 => within(100, 1_000_000_000);
     }
 }

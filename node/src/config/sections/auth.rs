@@ -17,6 +17,8 @@ section! {
         /// Files with public keys that tokens may be signed with, PEM, one or more in each. The kind
         /// of key decides the algorithm: P-256 is ES256, Ed25519 EdDSA, RSA RS256.
         key_files: Paths = Paths::default() => within(0, 64);
+        /// The longest that a browser's session lasts. It ends with the token that it was traded for at the latest.
+        session_max_s: u64 = 3_600_u64 => within(10, 86_400);
         /// Client certificates that may act without a token, and as whom.
         binding: Tables<AuthBinding> = Tables::default() => within(0, 1_024);
     }
@@ -30,7 +32,8 @@ section! {
         spiffe: String = "spiffe://mesh-1/client/ops" => required().within(10, 512);
         /// The name under which it acts, is audited and approves. Empty: the SPIFFE id.
         subject: String = "" => within(0, 256);
-        /// Scopes: `mesh.read`, `mesh.observe`, `mesh.operate`, `mesh.admin`.
-        scopes: Texts = Texts::from(&["mesh.read"][..]) => required().within(1, 4);
+        /// Scopes: `mesh.read`, `mesh.observe`, `mesh.operate`, `mesh.admin`; for peers, bound as
+        /// `spiffe://<mesh>/peer/*`, also `mesh.peer`.
+        scopes: Texts = Texts::from(&["mesh.read"][..]) => required().within(1, 5);
     }
 }

@@ -10,7 +10,7 @@ mod storage;
 pub use api::{Api, Limits, Tls};
 pub use auth::{Auth, AuthBinding};
 pub use cluster::{Member, Mesh, Node};
-pub use observe::{Log, LogFormat, LogLevel, Telemetry};
+pub use observe::{Audit, Log, LogFormat, LogLevel, Telemetry};
 pub use raft::Raft;
 pub use storage::{Retention, Storage};
 

@@ -12,12 +12,12 @@ section! {
         /// Where other nodes reach it, `host:port`. If absent: as `mesh.members` says.
         advertise: Option<String> = None => within(3, 261);
         /// How often a leader says that it leads.
-        heartbeat_interval_ms: u64 = 100_u64 => within(10, 10_000);
+        heartbeat_interval_ms: u64 = 50_u64 => within(10, 10_000);
         /// A follower asks for votes after `election_timeout_max_ms` of silence, for which the leader's lease lasts, and
         /// then a random time between this …
-        election_timeout_min_ms: u64 = 400_u64 => within(50, 60_000);
+        election_timeout_min_ms: u64 = 200_u64 => within(50, 60_000);
         /// … and this.
-        election_timeout_max_ms: u64 = 800_u64 => within(50, 120_000);
+        election_timeout_max_ms: u64 = 400_u64 => within(50, 120_000);
         /// Whether the leader answers linearizable reads by its lease, without asking a majority.
         /// Assumes that, within one lease, no two nodes' clocks run apart by more than the time
         /// between `election_timeout_min_ms` and the lease.
@@ -42,6 +42,9 @@ section! {
         frame_bytes_max: u64 = 16_777_216_u64 => within(2_097_152, 134_217_728);
         /// Size of one piece of a snapshot.
         snapshot_chunk_bytes: u64 = 524_288_u64 => within(4_096, 1_048_576);
+        /// What is sent of a snapshot to one node in a second. More brings a node back sooner, and takes more of
+        /// processors and disks from clients meanwhile.
+        snapshot_bytes_per_s: u64 = 33_554_432_u64 => within(1_048_576, 4_294_967_296);
         /// Open connections on the listener.
         connections_max: u64 = 256_u64 => within(8, 65_536);
         /// Time for connecting to another node, until both know who the other is.

@@ -6,16 +6,16 @@ section! {
     /// The two stores on disk, log and state.
     pub struct Storage {
         /// Memory that caches blocks for reads, per store.
-        cache_bytes: u64 = 33_554_432_u64 => within(1_048_576, 1_099_511_627_776);
-        /// Memory that collects writes of one table before they become a file. More means fewer
-        /// files, and more log to replay after a crash.
-        memtable_bytes: u64 = 33_554_432_u64 => within(1_048_576, 4_294_967_296);
+        cache_bytes: u64 = 16_777_216_u64 => within(1_048_576, 1_099_511_627_776);
+        /// Memory that collects writes of the state before they become files, and half as much for the log; while that goes
+        /// on, up to as much again. More means fewer files, and more log to replay after a crash.
+        memtable_bytes: u64 = 16_777_216_u64 => within(1_048_576, 4_294_967_296);
         /// Size the log store's write-ahead files may reach before tables are written out.
         wal_bytes_max: u64 = 134_217_728_u64 => within(16_777_216, 68_719_476_736);
         /// Files kept open, per store.
         open_files_max: u64 = 512_u64 => within(64, 1_000_000);
         /// The state is made durable after this many bytes of changes …
-        state_flush_bytes: u64 = 33_554_432_u64 => within(65_536, 4_294_967_296);
+        state_flush_bytes: u64 = 12_582_912_u64 => within(65_536, 4_294_967_296);
         /// … or this long after a change; until then the log holds what is needed to rebuild it.
         state_flush_interval_ms: u64 = 10_000_u64 => within(100, 3_600_000);
         /// Below this many free bytes on its disk the node takes no mutations, raises `NOSPACE` and leaves leading to
@@ -30,13 +30,13 @@ section! {
         ballast_bytes: u64 = 67_108_864_u64 => within(0, 68_719_476_736);
         /// Between two measurements of the disk.
         disk_check_interval_ms: u64 = 1_000_u64 => within(50, 60_000);
-        /// Between two passes of the scrub, which counts all rows on disk and all records in memory again to find what
-        /// has changed on its own.
+        /// Between two passes of the scrub, which reads all blocks on disk, past every cache, and counts all rows and
+        /// all records in memory again to find what has changed on its own.
         scrub_interval_ms: u64 = 3_600_000_u64 => within(100, 2_592_000_000);
-        /// How much of them the scrub reads in a second.
+        /// How much of them the scrub reads in a second. It reads the disk twice, blocks and rows.
         scrub_bytes_per_s: u64 = 16_777_216_u64 => within(65_536, 4_294_967_296);
         /// Memory for the newest entries of the log, for replication and apply.
-        log_tail_bytes: u64 = 33_554_432_u64 => within(1_048_576, 4_294_967_296);
+        log_tail_bytes: u64 = 2_097_152_u64 => within(1_048_576, 4_294_967_296);
     }
 }
 

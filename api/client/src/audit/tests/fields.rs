@@ -9,7 +9,7 @@ use statemachine::{
     record::{ClusterSpec, Fencing, PeerSpec},
 };
 
-use super::{Verification, ok, shown};
+use super::{Verification, ok};
 
 fn peer(id: &str) -> PeerId {
     ok(PeerId::new(id))
@@ -66,7 +66,7 @@ fn trail() -> Vec<AuditRecord> {
             hash: recorded.chain.to_string(),
             previous_hash: previous.to_string(),
             canonical: recorded.bytes.to_vec(),
-            ..shown::of(&recorded.unit)
+            ..api_records::of_unit(&recorded.unit)
         });
         previous = recorded.chain;
         state.mesh.peer(&peer("p1")).and_then(|peer| peer.operation.clone())

@@ -10,7 +10,6 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
 };
 
 use node_harness::{Mesh, Options, Output, Running, wait_for, wait_until};
@@ -55,7 +54,7 @@ fn commands(runbook: &str, heading: &str) -> Vec<String> {
 }
 
 /// Types a command in the directory that `dev` made.
-fn typed(mesh: &Mesh, command: &str, variables: &[(&str, &str)]) -> Output {
+pub fn typed(mesh: &Mesh, command: &str, variables: &[(&str, &str)]) -> Output {
     let programs = mesh.programs().path("mesh").parent().unwrap().to_owned();
     let path = std::env::join_paths([programs.as_path(), Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
     let mut shell = std::process::Command::new("sh");
@@ -299,14 +298,14 @@ fn interrupted(mesh: &Mesh) {
 }
 
 /// A cluster that a mesh is restored into: configurations beside those of `dev`, its own ports.
-struct Restored {
+pub struct Restored {
     name: &'static str,
     api: Vec<String>,
     nodes: Vec<Running>,
 }
 
 impl Restored {
-    fn prepare(mesh: &Mesh, name: &'static str, nodes: usize) -> Self {
+    pub fn prepare(mesh: &Mesh, name: &'static str, nodes: usize) -> Self {
         let held: Vec<_> = (0..2 * nodes)
             .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
             .collect();
@@ -356,7 +355,7 @@ impl Restored {
         }
     }
 
-    fn directory(mesh: &Mesh, name: &str, node: usize) -> PathBuf {
+    pub fn directory(mesh: &Mesh, name: &str, node: usize) -> PathBuf {
         dev(mesh).join(name).join(format!("node-{node}"))
     }
 
@@ -365,7 +364,7 @@ impl Restored {
     }
 
     /// Starts a node; it is killed when this is dropped.
-    fn start(&mut self, mesh: &Mesh, node: usize) {
+    pub fn start(&mut self, mesh: &Mesh, node: usize) {
         let directory = Self::directory(mesh, self.name, node);
         let log = fs::File::options()
             .append(true)
@@ -393,7 +392,7 @@ impl Restored {
     }
 
     /// Waits until each node says that all of them answer.
-    fn wait_ready(&self, mesh: &Mesh) {
+    pub fn wait_ready(&self, mesh: &Mesh) {
         let all = self.api.len();
         wait_until(SOON, "the restored cluster", || {
             (1..=all).all(|node| {
@@ -831,11 +830,14 @@ fn is_refused(mesh: &Mesh, config: &Path, left: u64) {
     })
     .unwrap();
     register(mesh, &unique("undisturbed"));
-    // It may have understood by itself.
-    if returning.ended().unwrap().is_none() {
-        returning.signal(Signal::KILL).unwrap();
-    }
-    returning.wait(Duration::from_secs(10)).unwrap();
+    // It is told by one of the three that it knows, and finds nobody else.
+    assert_eq!(returning.wait(SOON).unwrap().code(), Some(6));
+    let said = fs::read_to_string(&log).unwrap();
+    let last = said.lines().last().unwrap();
+    assert!(
+        last.contains("was removed from the cluster") && last.contains("mesh members invite"),
+        "{said}"
+    );
 }
 
 /// Adds one node by the runbook.

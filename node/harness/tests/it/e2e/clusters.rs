@@ -15,7 +15,6 @@ on_one_mesh! {
     a_dry_run_equals_the_commit,
     what_is_wrong_is_refused_and_changes_nothing,
     promoting_and_demoting_ask_for_the_name_and_say_what_is_missing,
-    every_scope_below_is_refused,
     the_command_line_writes_from_flags_and_files,
 }
 
@@ -197,32 +196,6 @@ fn promoting_and_demoting_ask_for_the_name_and_say_what_is_missing(mesh: &Mesh) 
         }
         at.call("PromoteCluster", json!({ "id": "nowhere", "confirm": "nowhere" }))
             .refused("not_found");
-    }
-}
-
-fn every_scope_below_is_refused(mesh: &Mesh) {
-    let id = unique("cluster");
-    for (who, rpc, allowed) in [
-        ("read", "ListClusters", true),
-        ("read", "GetCluster", true),
-        ("operate", "ApplyCluster", false),
-        ("operate", "PromoteCluster", false),
-        ("operate", "DemoteCluster", false),
-    ] {
-        for wire in WIRES {
-            let at = caller(mesh, leader(mesh), wire, who);
-            let request = match rpc {
-                "ListClusters" => json!({}),
-                "GetCluster" => json!({ "id": "dev-1" }),
-                "ApplyCluster" => descriptor(&id),
-                _ => json!({ "id": "dev-1", "confirm": "dev-1" }),
-            };
-            let reply = at.call(rpc, request);
-            match allowed {
-                true => drop(reply.ok()),
-                false => assert_eq!(reply.refused("scope_missing").str("missingScope"), "mesh.admin"),
-            }
-        }
     }
 }
 

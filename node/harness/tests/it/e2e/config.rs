@@ -14,7 +14,6 @@ on_one_mesh! {
     settings_are_set_kept_and_rolled_back,
     a_dry_run_equals_the_commit,
     what_is_wrong_is_refused_and_changes_nothing,
-    every_scope_below_is_refused,
     the_command_line_reads_and_writes_durations,
 }
 
@@ -99,7 +98,9 @@ fn settings_are_set_kept_and_rolled_back(mesh: &Mesh) {
             (&items[2]["reason"], &items[2]["ticket"]),
             (&json!("smaller"), &json!("CHG-1"))
         );
-        let change = json!({ "name": "limits.peers", "before": 77, "after": 10_000 });
+        let change = json!({
+            "name": "limits.peers", "before": 77, "after": 10_000, "beforeChoice": "", "afterChoice": "", "unit": "count",
+        });
         assert_eq!(items[1]["changes"], json!([change]));
         assert_eq!(items[0]["rollbackOf"], to);
         let next = at
@@ -184,22 +185,6 @@ fn what_is_wrong_is_refused_and_changes_nothing(mesh: &Mesh) {
     }
 }
 
-fn every_scope_below_is_refused(mesh: &Mesh) {
-    for wire in WIRES {
-        let at = caller(mesh, leader(mesh), wire, "read");
-        at.call("GetConfig", json!({})).ok();
-        at.call("ListConfigVersions", json!({})).ok();
-        let at = caller(mesh, leader(mesh), wire, "operate");
-        for (rpc, request) in [
-            ("PatchConfig", set(json!({ "limits.peers": 5 }))),
-            ("RollbackConfig", json!({ "toRevision": 1 })),
-        ] {
-            let refused = at.call(rpc, request).refused("scope_missing");
-            assert_eq!(refused.str("missingScope"), "mesh.admin");
-        }
-    }
-}
-
 fn the_command_line_reads_and_writes_durations(mesh: &Mesh) {
     let _turn = turn();
     let run = |arguments: &[&str]| mesh.mesh(arguments).ok().unwrap().stdout;
@@ -221,7 +206,7 @@ fn the_command_line_reads_and_writes_durations(mesh: &Mesh) {
     run(&["config", "set", "--reset", name]);
     let history = run(&["config", "history", "--limit", "2"]);
     assert!(
-        history.contains("5400000 -> 900000") && history.contains("slow retries"),
+        history.contains("1h30m -> 15m") && history.contains("slow retries"),
         "{history}"
     );
     let back = run(&["config", "rollback", &revision, "--reason", "after all"]);

@@ -211,7 +211,28 @@ fn files_below(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Every secret of the mesh: tokens, each line of each private key, and the secret of an invitation.
+/// What each node of a mesh can be seen to say and to have been started with.
+fn in_the_open(mesh: &mut Mesh) -> BTreeMap<String, String> {
+    let mut texts = BTreeMap::new();
+    for node in mesh.ids() {
+        let log = fs::read_to_string(&mesh.node(node).unwrap().log).unwrap();
+        texts.insert(format!("node {node}: log"), log);
+        if !mesh.is_running(node).unwrap() {
+            continue;
+        }
+        let pid = mesh.node(node).unwrap().pid;
+        for file in ["cmdline", "environ"] {
+            let text = fs::read(format!("/proc/{pid}/{file}")).unwrap();
+            texts.insert(
+                format!("node {node}: {file}"),
+                String::from_utf8_lossy(&text).into_owned(),
+            );
+        }
+    }
+    texts
+}
+
+/// Every secret of the mesh: tokens, each line of each private key, the secret of an invitation, and a browser's.
 fn secrets(mesh: &Mesh) -> BTreeMap<String, String> {
     let mut secrets = BTreeMap::new();
     for (who, token) in mesh.info().tokens.by_name() {
@@ -239,7 +260,24 @@ fn secrets(mesh: &Mesh) -> BTreeMap<String, String> {
     if last.len() >= 16 {
         secrets.insert("the end of a join token".to_owned(), last);
     }
-    assert!(secrets.len() > 15, "{:?}", secrets.keys());
+    let session = admin(mesh).send("POST", "/meshkit/session", &json!({})).ok();
+    let cookie = session
+        .header("set-cookie")
+        .split(['=', ';'])
+        .nth(1)
+        .unwrap()
+        .to_owned();
+    let csrf = session.json["csrfToken"].as_str().unwrap().to_owned();
+    assert!(cookie.len() > 40 && csrf.len() > 40, "{cookie} {csrf}");
+    // Both are used, so that whatever is said of a request can hold them.
+    let browser = admin(mesh)
+        .without("authorization")
+        .with("cookie", &format!("__Host-meshkit-session={cookie}"))
+        .with("mesh-csrf-token", &csrf);
+    browser.send("POST", "/meshkit/peers/edge-1:uncordon", &json!({})).ok();
+    secrets.insert("a browser's cookie".to_owned(), cookie);
+    secrets.insert("what a browser's page knows".to_owned(), csrf);
+    assert!(secrets.len() > 17, "{:?}", secrets.keys());
     secrets
 }
 
@@ -266,7 +304,7 @@ fn a_bundle_holds_what_helps_and_no_secret() {
     assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o600);
     let again = mesh.mesh(arguments);
     assert!(
-        again.code == Some(2) && again.stderr.contains("is there already"),
+        again.code == Some(5) && again.stderr.contains("is there already"),
         "{again:?}"
     );
 
@@ -295,6 +333,7 @@ fn a_bundle_holds_what_helps_and_no_secret() {
     assert!(unanswered.len() == 1 && unanswered[0]["node"] == dead, "{contents}");
     assert!(!texts.keys().any(|name| name.starts_with(&format!("nodes/{dead}/"))));
 
+    assert_eq!(leaks(&in_the_open(&mut mesh), &secrets), [""; 0]);
     // What was planted was taken out, and nothing else was there.
     assert!(texts["audit.json"].contains("as agreed, with [removed: looks like a credential]"));
     assert_eq!(leaks(&texts, &secrets), [""; 0]);

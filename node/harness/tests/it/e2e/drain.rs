@@ -86,8 +86,8 @@ fn a_cancelled_drain_is_unwound(mesh: &Mesh) {
             use operation::step::Phase;
             assert_eq!(
                 phases,
-                [Phase::Done, Phase::Skipped, Phase::Skipped],
-                "the first step is the drain's own command"
+                [Phase::Done, Phase::Skipped, Phase::Skipped, Phase::Done],
+                "the first step is the drain's own command, the last what was undone"
             );
             assert!(ended.detail.contains("dev-admin"), "{ended:?}");
             let peer = at.call("GetPeer", json!({ "id": id })).ok();

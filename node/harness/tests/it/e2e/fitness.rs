@@ -1,33 +1,36 @@
-//! Nodes that are not well, by the runbooks: disks that are full, one of them or all, and a state that changes on disk
-//! under a running node.
+//! Nodes that are not well: disks that are full, one of them or all, by the runbook; and what every node shows of clock
+//! and disk. Flipped bits are in [`super::flips`].
 
 use std::{
     ffi::OsStr,
     fs,
-    os::unix::fs::{FileExt, PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use api_client::methods::GetPeer;
 use node_harness::{Mesh, Options, wait_until};
-use proto::v1::{GetPeerRequest, PatchPeerRequest, TransferLeadershipRequest};
+use proto::v1::TransferLeadershipRequest;
 use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{
+    host::play,
     wire::Wire,
     world::{
-        SOON, admin, agreed, caller, client, follower, leader, only, register, registration, unique, verify_audit, wait,
+        SOON, admin, agreed, caller, client, follower, leader, register, registration, unique, verify_audit, wait,
     },
 };
+
+const RUNBOOK: &str = "disk-full.md";
 
 const MIB: u64 = 1 << 20;
 /// A mark that a disk of a few hundred MiB has.
 const SOFT: u64 = 64 * MIB;
 const HARD: u64 = 16 * MIB;
 
-fn alarms(mesh: &Mesh) -> Vec<(String, u64)> {
+/// Node and name of each alarm that there is.
+pub fn alarms(mesh: &Mesh) -> Vec<(String, u64)> {
     let output = mesh.mesh(["alarms", "list", "-o", "json"]);
     let shown: Value = serde_json::from_str(&output.stdout).unwrap_or_default();
     let items = shown["items"].as_array().cloned().unwrap_or_default();
@@ -38,7 +41,8 @@ fn alarms(mesh: &Mesh) -> Vec<(String, u64)> {
     items.into_iter().map(alarm).collect()
 }
 
-fn until_alarms(mesh: &Mesh, expected: &[(&str, u64)]) {
+/// Waits until these and no others are there.
+pub fn until_alarms(mesh: &Mesh, expected: &[(&str, u64)]) {
     let expected: Vec<_> = expected
         .iter()
         .map(|(name, node)| ((*name).to_owned(), *node))
@@ -56,7 +60,8 @@ fn metric(mesh: &Mesh, node: u64, line: &str) -> bool {
     text.lines().any(|found| found == line)
 }
 
-fn options(more: &[(&str, u64)]) -> Options {
+/// Small marks, and everything looked at often.
+pub fn options(more: &[(&str, u64)]) -> Options {
     let marks = [
         ("STORAGE__DISK_SOFT_BYTES", SOFT),
         ("STORAGE__DISK_SOFT_PERCENT", 0),
@@ -75,7 +80,7 @@ fn options(more: &[(&str, u64)]) -> Options {
 
 /// A test that needs a small disk of its own runs once more, alone, where it may mount one: in a mount namespace, with
 /// a file system in memory for its temporary files. Answers whether this is that run.
-fn on_a_small_disk(test: &str, bytes: u64) -> bool {
+pub fn on_a_small_disk(test: &str, bytes: u64) -> bool {
     const INSIDE: &str = "MESHKIT_TEST_SMALL_DISK";
     if std::env::var_os(INSIDE).is_some() {
         return true;
@@ -182,8 +187,9 @@ fn one_full_disk_stops_nobody() {
         full,
         &format!("meshkit_alarm{{name=\"NOSPACE\",node=\"{full}\"}} 1")
     ));
-    let shown = mesh.mesh(["status"]).ok().unwrap().stdout;
-    assert!(shown.contains("NOSPACE") && shown.contains("bytes are free"), "{shown}");
+    let seen = play(&mut mesh, full, RUNBOOK, "See", &[0]);
+    assert!(seen[0].stdout.contains("bytes are free"), "{seen:?}");
+    assert!(seen.iter().all(|shown| shown.stdout.contains("NOSPACE")), "{seen:?}");
     assert!(ballast.exists(), "the hard mark is not reached");
     // Who says that it is well while it is not is told again.
     let node = full.to_string();
@@ -212,12 +218,16 @@ fn one_full_disk_stops_nobody() {
     for file in [rest, more, filler] {
         fs::remove_file(file).unwrap();
     }
-    mesh.restart(full).unwrap();
-    mesh.wait_ready(full, SOON).unwrap();
+    // What takes the space is seen, less is kept, and the node is started.
+    let done = play(&mut mesh, full, RUNBOOK, "Do", &[0]);
+    assert!(done.len() >= 4 && done[0].stdout.contains("tmpfs"), "{done:?}");
+    let kept = mesh.mesh(["config", "get", "retention.history"]).ok().unwrap().stdout;
+    assert!(kept.contains("7d"), "{kept}");
     until_alarms(&mesh, &[]);
     wait_until(SOON, "the ballast to be made again", || ballast.exists()).unwrap();
     register(&mesh, "p2");
     agreed(&mesh);
+    play(&mut mesh, full, RUNBOOK, "Check", &[0]);
     verify_audit(&mesh);
     mesh.stop().unwrap();
 }
@@ -254,85 +264,6 @@ fn three_full_disks_stop_mutations_and_not_reads_until_there_is_space() {
     register(&mesh, "p2");
     agreed(&mesh);
     mesh.stop().unwrap();
-}
-
-#[test]
-fn a_flip_on_the_disk_of_a_running_node_is_found_and_the_node_is_built_anew() {
-    let mut mesh = Mesh::start(options(&[
-        ("STORAGE__SCRUB_INTERVAL_MS", 500),
-        // Rarely enough that no compaction comes upon the damage first, which would stop the node.
-        ("STORAGE__STATE_FLUSH_INTERVAL_MS", 3_000),
-    ]))
-    .unwrap();
-    register(&mesh, "p1");
-    let sdk = client(&mesh, "operate");
-    for n in 0..60 {
-        let patch = PatchPeerRequest {
-            id: "p1".to_owned(),
-            labels: [(format!("n-{n}"), "x".repeat(200))].into(),
-            ..Default::default()
-        };
-        wait(sdk.patch_peer(patch)).unwrap();
-    }
-    agreed(&mesh);
-    let victim = follower(&mesh);
-    let data = mesh.node(victim).unwrap().data.clone();
-    let tables = || {
-        let entries = fs::read_dir(data.join("state")).unwrap();
-        let paths = entries.map(|entry| entry.unwrap().path());
-        let tables = paths.filter(|path| path.extension() == Some(OsStr::new("sst")));
-        // In small ones rows are not most of what there is.
-        let large = |path: &PathBuf| fs::metadata(path).is_ok_and(|found| found.len() > 8_192);
-        tables.filter(large).collect::<Vec<_>>()
-    };
-    wait_until(SOON, "rows on disk", || {
-        register(&mesh, &unique("meanwhile"));
-        !tables().is_empty()
-    })
-    .unwrap();
-    for table in tables() {
-        let file = fs::OpenOptions::new().read(true).write(true).open(table).unwrap();
-        let at = file.metadata().unwrap().len() / 4;
-        let mut byte = [0];
-        file.read_exact_at(&mut byte, at).unwrap();
-        byte[0] ^= 0x10;
-        file.write_all_at(&byte, at).unwrap();
-    }
-    // The scrub finds it; where a compaction comes upon it first, or right after, the node stops instead (exit code 4).
-    // Either way it answers nobody from that state.
-    let corrupt = vec![("CORRUPT".to_owned(), victim)];
-    wait_until(SOON, "the flip to be found", || {
-        alarms(&mesh) == corrupt || !mesh.is_running(victim).unwrap()
-    })
-    .unwrap();
-    let log = fs::read_to_string(&mesh.node(victim).unwrap().log).unwrap();
-    assert!(log.contains("checksum mismatch"), "{log}");
-    let reader = client(&mesh, "read");
-    let read = reader.call::<GetPeer>(GetPeerRequest { id: "p1".to_owned() }, only(&mesh, victim));
-    let refused = wait_ended(read);
-    assert_ne!(refused, "it answered");
-    register(&mesh, "p2");
-
-    // The way out, as the runbook has it.
-    if mesh.is_running(victim).unwrap() {
-        mesh.signal(victim, Signal::TERM).ok();
-    }
-    mesh.wait_ended(victim, SOON).unwrap();
-    fs::rename(&data, mesh.scratch().join("corrupt")).unwrap();
-    mesh.restart(victim).unwrap();
-    mesh.wait_ready(victim, SOON).unwrap();
-    until_alarms(&mesh, &[]);
-    mesh.mesh_at(victim, ["peers", "get", "p2"]).unwrap().ok().unwrap();
-    agreed(&mesh);
-    verify_audit(&mesh);
-    mesh.stop().unwrap();
-}
-
-fn wait_ended<T>(call: impl Future<Output = api_client::Result<T>>) -> String {
-    match wait(call) {
-        Ok(_) => "it answered".to_owned(),
-        Err(error) => format!("{}: {}", error.code(), error.detail()),
-    }
 }
 
 #[test]

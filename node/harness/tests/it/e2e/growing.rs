@@ -33,8 +33,12 @@ pub struct Load {
 impl Load {
     /// Begins to write by the SDK, which knows every node of the mesh as it is listed now.
     pub fn start(mesh: &Mesh) -> Self {
+        Self::by(client(mesh, "operate"))
+    }
+
+    /// The same by an SDK of the test's own.
+    pub fn by(sdk: api_client::Client) -> Self {
         let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let sdk = client(mesh, "operate");
         let (ends, counts) = (stop.clone(), written.clone());
         let writer = thread::spawn(move || {
             while !ends.load(Ordering::Relaxed) {

@@ -128,7 +128,7 @@ impl Ledger {
         }
         let applied = audit(mesh)
             .iter()
-            .filter(|record| record.action == "peers.label" && record.outcome == 1)
+            .filter(|record| record.action == "peers.patch" && record.outcome == 1)
             .count();
         assert_eq!(applied as u64, self.count(), "the trail has each change once");
         agreed(mesh);

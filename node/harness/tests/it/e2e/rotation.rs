@@ -23,7 +23,8 @@ use proto::v1::RegisterPeerRequest;
 use serde_json::{Value, json};
 
 use super::{
-    wire::{Caller, Tls, Wire, runtime},
+    http3::counted,
+    wire::{Caller, Reply, Tls, Wire, runtime},
     world::{SOON, agreed, caller, dev_file, follower, leader, registration, tls, unique, wait},
 };
 
@@ -226,10 +227,18 @@ fn with_token(mesh: &Mesh, token: &Path) -> Client {
 }
 
 /// A connection of a client with a certificate that stays open.
-struct Open(hyper::client::conn::http2::SendRequest<Full<Bytes>>, String);
+struct Open(Sender, String);
+
+/// Over TCP and over UDP.
+const OVER_BOTH: [Wire; 2] = [Wire::H2, Wire::H3];
+
+enum Sender {
+    H2(hyper::client::conn::http2::SendRequest<Full<Bytes>>),
+    H3(api_quic::Client),
+}
 
 impl Open {
-    fn to(mesh: &Mesh, node: u64, cert: &[u8], key: &[u8]) -> Result<Self, String> {
+    fn to(mesh: &Mesh, node: u64, wire: Wire, cert: &[u8], key: &[u8]) -> Result<Self, String> {
         let address = mesh
             .node(node)
             .unwrap()
@@ -239,11 +248,14 @@ impl Open {
             .to_owned();
         let tls = Tls::new(&fs::read(&mesh.info().ca).unwrap(), Some((cert, key)));
         runtime().block_on(async {
+            if wire == Wire::H3 {
+                return Ok(Self(Sender::H3(tls.connect_h3(&address).await?), address));
+            }
             let stream = tls.connect(&address, b"h2").await?;
             let connect = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
             let (sender, connection) = connect.await.map_err(|error| error.to_string())?;
             tokio::spawn(connection);
-            Ok(Self(sender, address))
+            Ok(Self(Sender::H2(sender), address))
         })
     }
 
@@ -254,22 +266,80 @@ impl Open {
             .header("mesh-consistency", "local")
             .body(Full::default())
             .unwrap();
-        runtime().block_on(async {
-            let sent = tokio::time::timeout(Duration::from_secs(10), self.0.send_request(request));
-            let response = sent
-                .await
-                .map_err(|_| "no answer".to_owned())?
-                .map_err(|error| error.to_string())?;
-            let status = response.status().as_u16();
-            let body = response
-                .into_body()
-                .collect()
-                .await
-                .map_err(|error| error.to_string())?;
-            let json: Value = serde_json::from_slice(&body.to_bytes()).map_err(|error| error.to_string())?;
-            Ok((status, json["code"].as_str().unwrap_or_default().to_owned()))
-        })
+        let answer = async {
+            match &mut self.0 {
+                Sender::H2(sender) => {
+                    let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
+                    let status = answer.status().as_u16();
+                    let body = answer.into_body().collect().await.map_err(|error| error.to_string())?;
+                    Ok((status, body.to_bytes()))
+                }
+                Sender::H3(client) => {
+                    let answer = client.send(request).await.map_err(|error| error.to_string())?;
+                    let status = answer.status().as_u16();
+                    let body = answer.into_body().collect().await.map_err(|error| error.to_string())?;
+                    Ok((status, body.to_bytes()))
+                }
+            }
+        };
+        let answer = runtime().block_on(async { tokio::time::timeout(Duration::from_secs(10), answer).await });
+        let (status, body) = answer.map_err(|_| "no answer".to_owned()).flatten()?;
+        let json: Value = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+        Ok((status, json["code"].as_str().unwrap_or_default().to_owned()))
     }
+}
+
+/// A certificate and its key.
+type Identity = (Vec<u8>, Vec<u8>);
+
+fn shown(mesh: &Mesh, node: u64, wire: Wire, (cert, key): &Identity) -> Caller {
+    let tls = Tls::new(&fs::read(&mesh.info().ca).unwrap(), Some((cert, key)));
+    Caller::new(&mesh.node(node).unwrap().api, wire, tls)
+}
+
+/// Watches at every node, in every form, by a certificate.
+fn watch_with(mesh: &Mesh, identity: &Identity) -> Vec<(Wire, JoinHandle<Reply>)> {
+    const WIRES: [Wire; 5] = Wire::ALL;
+    let open = |node| counted(mesh, node, &["meshkit_api_watches{"]);
+    let before: Vec<u64> = mesh.ids().into_iter().map(open).collect();
+    let mut watching = Vec::new();
+    for node in mesh.ids() {
+        for wire in WIRES {
+            let at = shown(mesh, node, wire, identity);
+            let watch = std::thread::spawn(move || match wire.is_rest() {
+                true => at.get("/meshkit/peers:watch?progressInterval=10s"),
+                false => {
+                    let answer = at.grpc_raw("/meshkit.v1.WatchService/WatchPeers", Bytes::new());
+                    Reply::of_stream(answer, String::new())
+                }
+            });
+            watching.push((wire, watch));
+        }
+    }
+    let all = || {
+        let mut nodes = mesh.ids().into_iter().zip(&before);
+        nodes.all(|(node, before)| open(node) == before + WIRES.len() as u64)
+    };
+    wait_until(SOON, "all watches to be open", all).unwrap();
+    watching
+}
+
+/// A watch was ended with the reason, and with a token that goes on by another certificate.
+fn are_told(mesh: &Mesh, wire: Wire, ended: &Reply, identity: &Identity) {
+    let problem = match wire.is_rest() {
+        false => ended.json.clone(),
+        true => {
+            let last = ended.text.rsplit("event: error\n").next().unwrap();
+            let data = last.lines().find_map(|line| line.strip_prefix("data: "));
+            let data = data.unwrap_or_else(|| panic!("{wire:?}: the stream ended without a word: {ended:?}"));
+            serde_json::from_str(data).unwrap()
+        }
+    };
+    assert_eq!(problem["code"], "credential_expired", "{wire:?}: {ended:?}");
+    let token = problem["token"].as_str().unwrap();
+    let again = shown(mesh, leader(mesh), Wire::H2, identity).with("mesh-timeout", "500ms");
+    let again = again.get(&format!("/meshkit/peers:watch?token={token}"));
+    assert!(again.text.contains("event: begun"), "{again:?}");
 }
 
 /// A client's certificate of the CA in `ca` that is good for this long. `certs client` counts in days.
@@ -360,23 +430,35 @@ fn everything_is_replaced_under_load_as_the_runbook_says() {
     let mut left: Vec<_> = mesh
         .ids()
         .iter()
-        .map(|&node| Open::to(&mesh, node, &old_ops.0, &old_ops.1).unwrap())
+        .flat_map(|&node| OVER_BOTH.map(|wire| Open::to(&mesh, node, wire, &old_ops.0, &old_ops.1).unwrap()))
         .collect();
     for open in &mut left {
         assert_eq!(open.read().unwrap(), (200, String::new()));
     }
+    let watching = watch_with(&mesh, &old_ops);
     // … until its authority is dropped: then neither an open connection nor a new one is good for anything.
     step("Drop the old one");
     until_all(&mesh, "one authority", |node| ends(&mesh, node, "ca").len() == 1);
+    let new_ops = (bytes(dev_file(&mesh, "ops.crt")), bytes(dev_file(&mesh, "ops.key")));
+    for (wire, watch) in watching {
+        are_told(&mesh, wire, &watch.join().unwrap(), &new_ops);
+    }
     for open in &mut left {
         match open.read() {
             Ok(answer) => assert_eq!(answer, (401, "unauthenticated".to_owned())),
             Err(closed) => assert!(!closed.contains("no answer"), "{closed}"),
         }
     }
-    for node in mesh.ids() {
-        let new = Open::to(&mesh, node, &old_ops.0, &old_ops.1).and_then(|mut open| open.read());
-        assert!(new.is_err(), "node {node} lets an old certificate in: {new:?}");
+    for (node, wire) in mesh
+        .ids()
+        .into_iter()
+        .flat_map(|node| OVER_BOTH.map(|wire| (node, wire)))
+    {
+        let new = Open::to(&mesh, node, wire, &old_ops.0, &old_ops.1).and_then(|mut open| open.read());
+        assert!(
+            new.is_err(),
+            "node {node} lets an old certificate in over {wire:?}: {new:?}"
+        );
     }
     load.goes_on();
     // Requests are still carried from node to node.
@@ -423,8 +505,10 @@ fn half_a_file_changes_nothing_and_an_expired_certificate_nothing_either() {
 
     // Expired on an open connection.
     let (cert, key) = short_lived(&mesh, "ca", Duration::from_secs(6));
-    let mut brief = Open::to(&mesh, node, cert.as_bytes(), key.as_bytes()).unwrap();
-    assert_eq!(brief.read().unwrap(), (200, String::new()));
+    let mut brief = OVER_BOTH.map(|wire| Open::to(&mesh, node, wire, cert.as_bytes(), key.as_bytes()).unwrap());
+    for brief in &mut brief {
+        assert_eq!(brief.read().unwrap(), (200, String::new()));
+    }
 
     // Half a bundle, half a key file, and none at all.
     let (ca, pem) = (mesh.info().ca.clone(), bytes(mesh.info().ca.clone()));
@@ -444,17 +528,24 @@ fn half_a_file_changes_nothing_and_an_expired_certificate_nothing_either() {
     fs::write(&jwt, &public).unwrap();
     load.goes_on();
 
-    let refused = wait_until(SOON, "credential_expired", || match brief.read() {
-        Ok((200, _)) => false,
-        Ok(answer) => {
-            assert_eq!(answer, (401, "credential_expired".to_owned()));
-            true
-        }
-        Err(closed) => panic!("closed instead of told: {closed}"),
-    });
-    refused.unwrap();
-    let again = Open::to(&mesh, node, cert.as_bytes(), key.as_bytes()).and_then(|mut open| open.read());
-    assert!(again.is_err(), "an expired certificate is let in: {again:?}");
+    for brief in &mut brief {
+        let refused = wait_until(SOON, "credential_expired", || match brief.read() {
+            Ok((200, _)) => false,
+            Ok(answer) => {
+                assert_eq!(answer, (401, "credential_expired".to_owned()));
+                true
+            }
+            Err(closed) => panic!("closed instead of told: {closed}"),
+        });
+        refused.unwrap();
+    }
+    for wire in OVER_BOTH {
+        let again = Open::to(&mesh, node, wire, cert.as_bytes(), key.as_bytes()).and_then(|mut open| open.read());
+        assert!(
+            again.is_err(),
+            "an expired certificate is let in over {wire:?}: {again:?}"
+        );
+    }
     load.stop();
     agreed(&mesh);
     mesh.stop().unwrap();

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -9,7 +10,7 @@ use std::{
 
 use api_client::CallOptions;
 use http::header;
-use node_harness::{Mesh, wait_for};
+use node_harness::Mesh;
 use proto::v1::{CordonPeerRequest, PatchPeerRequest};
 use serde_json::{Value, json};
 
@@ -17,10 +18,43 @@ use super::{
     shared::on_one_mesh,
     wire::{Caller, Reply, Wire, encoded, method},
     world::{
-        SOON, admin, audit, builder, caller, drains_take, follower, leader, only, register, registration, timeless,
-        tls, unique, wait,
+        SOON, admin, agreed, audit, builder, caller, drains_take, follower, leader, only, register, registration,
+        timeless, tls, unique, verify_audit, wait,
     },
 };
+
+mod driver;
+mod rows;
+mod shards;
+mod world;
+
+/// Every verb, by both forms of the API over both versions of HTTP: success, each scope missing, stale ETag, replayed key,
+/// failed precondition and dry run, and what the trail has of each (M1, M2, M3, M5, M6, M7). What goes over HTTP/3 has no
+/// other way, and is counted as that.
+#[test]
+fn every_verb_over_every_wire() {
+    // Long enough for a drain to be under way when it is looked at.
+    let mut mesh = Mesh::start(drains_take(Duration::from_secs(5))).unwrap();
+    let full = follower(&mesh);
+    // More than any disk has.
+    let soft = [("MESHKIT_STORAGE__DISK_SOFT_BYTES", OsStr::new("1099511627776"))];
+    mesh.kill(full).unwrap();
+    mesh.restart_with(full, &soft).unwrap();
+    mesh.wait_ready(full, SOON).unwrap();
+    for stays in ["stays-1", "stays-2"] {
+        register(&mesh, stays);
+    }
+    let settings = json!({
+        "policy.peers_active_min": 1, "approvals.peers.drain_forced": "operator",
+        // Moves that are begun to be looked at stay under way.
+        "limits.moves": 10_000, "limits.moves_per_peer": 10_000,
+    });
+    admin(&mesh).call("PatchConfig", json!({ "settings": settings })).ok();
+    driver::run(&world::World::new(&mesh, full));
+    verify_audit(&mesh);
+    agreed(&mesh);
+    mesh.stop().unwrap();
+}
 
 on_one_mesh! {
     || drains_take(Duration::from_millis(700));
@@ -29,7 +63,6 @@ on_one_mesh! {
     followers_name_the_leader_and_change_nothing,
     clients_follow_the_leader,
     every_read_on_every_node,
-    a_missing_scope_is_named_and_recorded,
     a_dry_run_shows_what_the_commit_does,
     a_dry_run_is_refused_as_the_commit_is,
     a_stale_etag_names_the_current_one,
@@ -40,7 +73,7 @@ on_one_mesh! {
     header_and_body_have_to_agree,
     a_long_poll_ends_with_the_operation,
     health_metrics_and_contract_are_served,
-    every_access_is_in_the_trail_with_its_transport,
+    a_record_says_why_and_what_changed,
 }
 
 /// A success is the bare record, with ETag, revision and epoch beside it.
@@ -205,7 +238,9 @@ fn followers_name_the_leader_and_change_nothing(mesh: &Mesh) {
     let before = admin(mesh).call("GetPeer", json!({ "id": id })).ok();
     for wire in Wire::ALL {
         let at = caller(mesh, follower, wire, "admin");
-        for method in proto::methods::all().iter().filter(|method| method.mutation) {
+        // What only peers may do, the caller may not even ask for.
+        let asked = |method: &&proto::methods::Method| method.mutation && method.scope != proto::methods::Scope::Peer;
+        for method in proto::methods::all().iter().filter(asked) {
             let request = match method.name.as_str() {
                 "RegisterPeer" => registration(&unique("never")),
                 "TransferLeadership" => json!({ "to": 77 }),
@@ -347,60 +382,6 @@ fn every_read_on_every_node(mesh: &Mesh) {
     }
 }
 
-/// M3, M6: each RPC is refused to each who lacks its scope, in each form; the refusal names the scope, and is audited.
-fn a_missing_scope_is_named_and_recorded(mesh: &Mesh) {
-    let id = unique("guarded");
-    let before = register(mesh, &id);
-    let leader = leader(mesh);
-    let held = [
-        ("read", "mesh.read"),
-        ("observe", "mesh.observe"),
-        ("operate", "mesh.operate"),
-        ("admin", "mesh.admin"),
-    ];
-    for (height, (who, _)) in held.into_iter().enumerate() {
-        for method in proto::methods::all() {
-            let needed = held
-                .iter()
-                .position(|(_, scope)| *scope == method.scope.as_str())
-                .unwrap();
-            if needed <= height {
-                continue;
-            }
-            for wire in Wire::ALL {
-                let request = if method.name == "TransferLeadership" {
-                    json!({ "to": 77 })
-                } else {
-                    request_for(&method.name, &id)
-                };
-                let reply = caller(mesh, leader, wire, who)
-                    .call(&method.name, request)
-                    .refused("scope_missing");
-                assert_eq!(reply.str("missingScope"), method.scope.as_str(), "{reply:?}");
-                assert!(reply.str("detail").contains(method.scope.as_str()), "{reply:?}");
-            }
-        }
-    }
-    // Followers refuse as well, before they point elsewhere.
-    let at = caller(mesh, follower(mesh), Wire::H2, "read");
-    at.call("DrainPeer", json!({ "id": id })).refused("scope_missing");
-    // And what a follower carries is judged by the caller's own scope.
-    at.with("mesh-route", "forward")
-        .call("DrainPeer", json!({ "id": id }))
-        .refused("scope_missing");
-    let after = admin(mesh).call("GetPeer", json!({ "id": id })).ok();
-    assert_eq!(after.str("etag"), before.etag, "nothing changed");
-
-    let target = format!("peers.drain peer/{id}: scope_missing");
-    let recorded = wait_for(SOON, "the refusal in the audit trail", || {
-        let mut refusals = audit(mesh)
-            .into_iter()
-            .filter(|record| record.action == "audit.refusals");
-        refusals.find(|record| record.detail.contains(&target))
-    });
-    assert!(recorded.unwrap().detail.contains("dev-reader"));
-}
-
 fn request_for(rpc: &str, peer: &str) -> Value {
     let fields = method(rpc)
         .input
@@ -419,6 +400,9 @@ fn request_for(rpc: &str, peer: &str) -> Value {
         "RollbackConfig" => json!({ "toRevision": 1 }),
         "ApplyCluster" => json!({ "id": peer, "owners": ["sre"] }),
         "PromoteCluster" | "DemoteCluster" => json!({ "id": peer, "confirm": peer }),
+        "SetNamespacePolicy" => json!({ "id": peer, "policy": { "step": "90s" } }),
+        "MoveShard" => json!({ "namespace": peer, "shard": 0, "to": peer }),
+        _ if fields.contains("shard") => json!({ "namespace": peer, "shard": 0 }),
         _ if fields.contains("id") => json!({ "id": peer }),
         _ => json!({}),
     }
@@ -520,7 +504,7 @@ fn a_stale_etag_names_the_current_one(mesh: &Mesh) {
         let at = caller(mesh, leader(mesh), wire, "admin");
         let first = at.call("RegisterPeer", registration(&id)).ok();
         let patch = |etag: &str, value: &str| {
-            let quoted = if wire.is_rest() {
+            let quoted = if wire.is_rest() && etag != "*" {
                 format!("\"{etag}\"")
             } else {
                 etag.to_owned()
@@ -866,69 +850,33 @@ fn health_metrics_and_contract_are_served(mesh: &Mesh) {
     assert_eq!(put.header("allow"), "GET, POST");
 }
 
-/// M6, M7: applied, rejected and repeated mutations are in the trail with who, what, why and how they came in.
-fn every_access_is_in_the_trail_with_its_transport(mesh: &Mesh) {
-    for wire in Wire::ALL {
-        let id = unique("trail");
-        let target = format!("peer/{id}");
-        let request = unique("request");
-        let at = caller(mesh, follower(mesh), wire, "operate")
-            .with("mesh-route", "forward")
-            .with("mesh-request-id", &request);
-        let key = unique("key");
-        at.clone()
-            .with("idempotency-key", &key)
-            .call("RegisterPeer", registration(&id))
-            .ok();
-        at.clone()
-            .with("idempotency-key", &key)
-            .call("RegisterPeer", registration(&id))
-            .ok();
-        let told = json!({ "id": id, "reason": "because", "ticket": "CHG-2" });
-        let cordoned = at.call("CordonPeer", told).ok();
-        assert_eq!(cordoned.header("mesh-request-id"), request);
-        at.clone()
-            .with("if-match", "\"stale\"")
-            .call("UncordonPeer", json!({ "id": id }))
-            .refused("etag_mismatch");
-
-        let list = json!({ "target": target, "limit": 100 });
-        let records = caller(mesh, leader(mesh), wire, "observe")
-            .call("ListAuditRecords", list)
-            .ok();
-        let items = records.json["items"].as_array().unwrap();
-        let told: Vec<_> = items
+/// M6: a record says why, and what was before and after.
+fn a_record_says_why_and_what_changed(mesh: &Mesh) {
+    let id = unique("trail");
+    let target = format!("peer/{id}");
+    let at = admin(mesh);
+    at.call("RegisterPeer", registration(&id)).ok();
+    at.call(
+        "CordonPeer",
+        json!({ "id": id, "reason": "because", "ticket": "CHG-2" }),
+    )
+    .ok();
+    let list = json!({ "target": target, "limit": 100 });
+    let records = at.call("ListAuditRecords", list).ok();
+    let items = records.json["items"].as_array().unwrap();
+    assert!(
+        items
             .iter()
-            .map(|item| (item["action"].as_str().unwrap(), item["outcome"].as_str().unwrap()))
-            .collect();
-        let expected = [
-            ("peers.register", "APPLIED"),
-            ("peers.register", "REPLAYED"),
-            ("peers.cordon", "APPLIED"),
-            ("peers.uncordon", "REJECTED"),
-        ];
-        assert_eq!(told, expected);
-        for item in items {
-            assert_eq!(
-                (&item["actor"], &item["transport"]),
-                (&json!("dev-operator"), &json!(wire.label())),
-                "{item}"
-            );
-            assert_eq!(item["requestId"], request, "{item}");
-            assert!(
-                item["receivedAt"].is_string() && item["proposedAt"].is_string(),
-                "{item}"
-            );
-        }
-        let cordon = &items[2];
-        assert_eq!(
-            (&cordon["reason"], &cordon["ticket"]),
-            (&json!("because"), &json!("CHG-2"))
-        );
-        assert_eq!(cordon["changes"][0]["before"]["peer"]["status"], "ACTIVE");
-        assert_eq!(cordon["changes"][0]["after"]["peer"]["status"], "CORDONED");
-        assert_eq!(items[3]["code"], "etag_mismatch");
-    }
+            .all(|item| item["receivedAt"].is_string() && item["proposedAt"].is_string()),
+        "{records:?}"
+    );
+    let cordon = &items[1];
+    assert_eq!(
+        (&cordon["reason"], &cordon["ticket"]),
+        (&json!("because"), &json!("CHG-2"))
+    );
+    assert_eq!(cordon["changes"][0]["before"]["peer"]["status"], "ACTIVE");
+    assert_eq!(cordon["changes"][0]["after"]["peer"]["status"], "CORDONED");
     let odd = "a b&c=d/é";
     let at = caller(mesh, leader(mesh), Wire::H2, "observe");
     let none = at

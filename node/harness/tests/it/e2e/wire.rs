@@ -1,21 +1,27 @@
-//! A client of a node's API that hides nothing: REST over HTTP/1.1 and HTTP/2, and gRPC, from the contract's own
-//! descriptors, so that one call in a test can be made in every form.
+//! A client of a node's API that hides nothing: REST over HTTP/1.1, HTTP/2 and HTTP/3, and gRPC over the latter two, from
+//! the contract's own descriptors, so that one call in a test can be made in every form.
 //!
 //! The SDK follows leaders and repeats requests; here each call is one request on a connection of its own, and every
 //! header can be set and seen.
 
 use std::{
     collections::BTreeMap,
+    error::Error as _,
     fmt,
     net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
+use api_quic::{
+    config::{self, Transport},
+    quinn,
+};
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Body;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message as _;
 use prost_reflect::DynamicMessage;
@@ -49,21 +55,27 @@ pub enum Wire {
     H1,
     H2,
     Grpc,
+    H3,
+    GrpcH3,
 }
 
 impl Wire {
-    pub const ALL: [Self; 3] = [Self::H1, Self::H2, Self::Grpc];
+    pub const ALL: [Self; 5] = [Self::H1, Self::H2, Self::Grpc, Self::H3, Self::GrpcH3];
 
     /// As audit and metrics call it.
     pub fn label(self) -> &'static str {
         match self {
             Self::H1 => "h1",
             Self::H2 | Self::Grpc => "h2",
+            Self::H3 | Self::GrpcH3 => "h3",
         }
     }
 
     pub fn is_rest(self) -> bool {
-        self != Self::Grpc
+        match self {
+            Self::H1 | Self::H2 | Self::H3 => true,
+            Self::Grpc | Self::GrpcH3 => false,
+        }
     }
 }
 
@@ -108,6 +120,27 @@ impl Tls {
         let name = ServerName::IpAddress(address.ip().into());
         let stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
         stream.map_err(|error| format!("TLS: {error}"))
+    }
+
+    /// An HTTP/3 connection to `address`, over UDP alone.
+    pub async fn connect_h3(&self, address: &str) -> Result<api_quic::Client, String> {
+        let address: SocketAddr = address.parse().map_err(|error| format!("{address}: {error}"))?;
+        let quic = self.connect_quic(address).await?;
+        api_quic::Client::new(quic).await.map_err(|error| error.to_string())
+    }
+
+    /// A QUIC connection to `address`, and nothing on it yet.
+    pub async fn connect_quic(&self, address: SocketAddr) -> Result<quinn::Connection, String> {
+        self.connect_quic_with(address, &Transport::default()).await
+    }
+
+    /// The same with other windows.
+    pub async fn connect_quic_with(&self, address: SocketAddr, to: &Transport) -> Result<quinn::Connection, String> {
+        let config = config::client(&self.0, to).map_err(|error| error.to_string())?;
+        let endpoint = config::client_endpoint(address).map_err(|error| format!("a UDP socket: {error}"))?;
+        let connecting = endpoint.connect_with(config, address, &address.ip().to_string());
+        let connecting = connecting.map_err(|error| error.to_string())?;
+        connecting.await.map_err(|error| format!("QUIC: {error}"))
     }
 }
 
@@ -167,9 +200,10 @@ impl Caller {
         let method = method(rpc);
         runtime().block_on(async {
             let call = async {
-                match self.wire {
-                    Wire::Grpc => self.grpc(method, &request).await,
-                    Wire::H1 | Wire::H2 => self.rest(method, request).await,
+                if self.wire.is_rest() {
+                    self.rest(method, request).await
+                } else {
+                    self.grpc(method, &request).await
                 }
             };
             within(call).await
@@ -295,9 +329,26 @@ async fn exchange(caller: &Caller, mut request: Request<Full<Bytes>>) -> Result<
             tokio::spawn(connection);
             send.send_request(request).await.map_err(broken)?
         }
+        Wire::H3 | Wire::GrpcH3 => {
+            let client = caller.tls.connect_h3(&caller.address).await?;
+            let response = client.send(request).await.map_err(|error| error.to_string())?;
+            return whole(response).await;
+        }
     };
+    whole(response).await
+}
+
+async fn whole<B>(response: Response<B>) -> Result<Answer, String>
+where
+    B: Body<Data = Bytes>,
+    B::Error: std::error::Error,
+{
     let (head, body) = response.into_parts();
-    let collected = body.collect().await.map_err(broken)?;
+    let collected = body.collect().await;
+    let collected = collected.map_err(|error| match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    })?;
     let mut headers = head.headers;
     headers.extend(collected.trailers().cloned().unwrap_or_default());
     Ok(Answer {
@@ -384,6 +435,19 @@ impl Reply {
             json,
             text: String::new(),
         })
+    }
+
+    /// A gRPC stream that was read to its end; `text` is all of its messages.
+    pub fn of_stream(answer: Answer, text: String) -> Self {
+        let grpc: i32 = answer.header("grpc-status").parse().unwrap_or(-1);
+        Self {
+            status: answer.status,
+            grpc: Some(grpc),
+            json: problem_of(&answer).unwrap_or(Value::Null),
+            headers: answer.headers,
+            text,
+            ok: grpc == 0,
+        }
     }
 
     pub fn header(&self, name: &str) -> &str {
