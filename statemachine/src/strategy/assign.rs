@@ -2,9 +2,9 @@
 //!
 //! Owners first, then replicas; each alike, in rounds until nothing changes. What is within its bounds stays. A member above
 //! its upper bound gives up what it is farthest from. Every empty seat goes to whom the strategy likes best among those with
-//! room, those that hold the shard's data already first. A member far below its share is then given seats of the fullest.
-//! Seats are filled less than they may be, and a member has to lack more than it is filled short of: so that the next small
-//! change of the members does not move shards everywhere.
+//! room, those that hold the shard's data already first; where a copy became the owner, the old owner takes its place. A
+//! member far below its share is then given seats of the fullest. Seats are filled less than they may be, and a member has
+//! to lack more than it is filled short of: so that the next small change of the members does not move shards everywhere.
 
 use std::collections::BTreeSet;
 
@@ -121,12 +121,13 @@ pub fn assign_while<S: Strategy>(
     let another = |shard: usize, member: usize| map.owners[shard] != Some(member);
     let mut kept = vec![None; shards.len() * replicas];
     for shard in 0..shards.len() {
-        let copies = copies_before(shard)
-            .iter()
-            .flatten()
-            .filter(|member| another(shard, **member));
+        // An owner and a copy that change places move no data.
+        let old = before.owners.get(shard).copied().flatten();
+        let old = old.filter(|old| members[*old].takes && another(shard, *old));
+        let copies = copies_before(shard).iter().flatten();
+        let copies = copies.filter_map(|copy| if another(shard, *copy) { Some(*copy) } else { old });
         for (seat, member) in (shard * replicas..(shard + 1) * replicas).zip(copies) {
-            kept[seat] = Some(*member);
+            kept[seat] = Some(member);
         }
     }
     let mut copies = Layer::new(wanted, strategy, shards, &holders, replicas, weights.collect());

@@ -168,6 +168,12 @@ fn churn<S: Strategy>(
     );
 }
 
+/// Of the shards that the heavier one is given here some have their copy at it: who owned them has it then.
+#[test]
+fn an_owner_and_a_copy_that_change_places_move_no_data() {
+    churn("rendezvous", Rendezvous::new, 25, 2, 2_750, 8);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
@@ -326,6 +332,8 @@ fn vectors() {
     let mut all = members(0..6, 3);
     all[1].weight = 250;
     let fewer: Vec<Member> = all.iter().filter(|member| member.id != "m-2").cloned().collect();
+    let mut heavier = all.clone();
+    heavier[0].weight = 400;
     let show = |map: &Map, members: &[Member]| -> String {
         let lines = (0..map.owners.len()).map(|shard| {
             let ids = holders(map, shard, 1)
@@ -339,6 +347,7 @@ fn vectors() {
     let mut vectors = |name: &str, make: Make<'_>| {
         let first = make(&all, &Map::default(), &all);
         let next = make(&fewer, &first, &all);
+        let shifted = make(&heavier, &first, &all);
         writeln!(
             text,
             "\n# {name}, no map before: shard: owner replica\n{}",
@@ -346,6 +355,7 @@ fn vectors() {
         )
         .unwrap();
         writeln!(text, "# {name}, m-2 gone\n{}", show(&next, &fewer)).unwrap();
+        writeln!(text, "# {name}, m-0 four times as heavy\n{}", show(&shifted, &heavier)).unwrap();
     };
     let seeds = seeds(24);
     vectors("rendezvous", &|to, map, from| {
