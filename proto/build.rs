@@ -1,6 +1,6 @@
 //! Compiles the contract with protox, so that no `protoc` has to be installed.
 
-use std::{env, fs, path::PathBuf};
+use std::{collections::BTreeSet, env, fs, path::PathBuf};
 
 const FILES: &[&str] = &[
     "meshkit/v1/options.proto",
@@ -32,12 +32,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Encoded by the compiler itself, which keeps the extensions: scope and HTTP are method options.
     fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
 
+    // What calls carry, for `codec::wire!`.
+    let files = compiler.file_descriptor_set();
+    let methods = files.file.iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
+    let carried = methods.flat_map(|method| [method.input_type(), method.output_type()]);
+    let carried = carried.filter_map(|name| name.strip_prefix(".meshkit.v1."));
+    let carried: BTreeSet<&str> = carried.collect();
+    let names: Vec<String> = carried.iter().map(|name| format!("crate::v1::{name}")).collect();
+    fs::write(out.join("wire.rs"), format!("wire! {{ {} }}\n", names.join(", ")))?;
+
     let mut config = tonic_prost_build::Config::new();
     config.btree_map(["."]).enable_type_names();
     tonic_prost_build::configure()
         .out_dir(&out)
         .codec_path("crate::codec::Served")
-        .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
+        .compile_fds_with_config(files, config)?;
     println!("cargo:rerun-if-changed=meshkit");
     println!("cargo:rerun-if-changed=google");
     Ok(())

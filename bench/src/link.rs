@@ -11,7 +11,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use http::uri::PathAndQuery;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use proto::codec::Codec;
+use proto::codec::{Codec, Wire};
 use tonic::{Request, Status, body::Body, client::Grpc};
 
 use crate::{Error, Result};
@@ -69,8 +69,8 @@ impl Link {
     /// The server's status; `deadline_exceeded` after 10 s.
     pub async fn unary<Q, A>(&self, path: &'static str, request: Request<Q>) -> std::result::Result<A, Status>
     where
-        Q: prost::Message + Send + Sync + 'static,
-        A: prost::Message + Default + Send + Sync + 'static,
+        Q: Wire,
+        A: Wire,
     {
         let mut grpc = Grpc::with_origin(self.clone(), self.origin.clone());
         let calling = async {
@@ -99,8 +99,8 @@ impl Link {
         request: Request<Q>,
     ) -> std::result::Result<tonic::Streaming<A>, Status>
     where
-        Q: prost::Message + Send + Sync + 'static,
-        A: prost::Message + Default + Send + Sync + 'static,
+        Q: Wire,
+        A: Wire,
     {
         let mut grpc = Grpc::with_origin(self.clone(), self.origin.clone());
         grpc.ready()
@@ -123,8 +123,8 @@ impl Link {
         requests: Request<impl futures::Stream<Item = Q> + Send + 'static>,
     ) -> std::result::Result<tonic::Streaming<A>, Status>
     where
-        Q: prost::Message + Send + Sync + 'static,
-        A: prost::Message + Default + Send + Sync + 'static,
+        Q: Wire,
+        A: Wire,
     {
         let mut grpc = Grpc::with_origin(self.clone(), self.origin.clone());
         grpc.ready()

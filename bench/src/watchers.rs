@@ -266,6 +266,8 @@ struct Seen {
     unit: Option<Bytes>,
 }
 
+proto::wire! { Seen }
+
 impl Form {
     async fn open(self, link: Link, bearer: String, watcher: usize, board: Arc<Board>) -> Result<Task> {
         match self {

@@ -1,6 +1,6 @@
 //! Lists: pages, limits, and every output format.
 
-use std::future::Future;
+use std::{collections::BTreeSet, future::Future};
 
 use api_client::Answer;
 use clap::Args;
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The largest page that the server gives.
-const PAGE_MAX: u32 = 1_000;
+pub const PAGE_MAX: u32 = 1_000;
 
 /// Paging flags.
 #[derive(Debug, Clone, Args)]
@@ -83,6 +83,44 @@ listing!(
     ListPresenceResponse: Presence
 );
 
+/// Cursors that were followed. A node that gives one of them again would be asked for ever.
+#[derive(Debug, Default)]
+struct Followed(BTreeSet<String>);
+
+impl Followed {
+    /// The cursor of the next page; none after the last.
+    fn next<L: Listing>(&mut self, page: &L) -> Result<Option<String>, Failure> {
+        let cursor = page.next_cursor();
+        if cursor.is_empty() {
+            return Ok(None);
+        }
+        if !self.0.insert(cursor.to_owned()) {
+            return Err(Failure::found(
+                "internal",
+                "the listing does not go on: a page leads back to one before it",
+                "ask another node with --endpoints",
+            ));
+        }
+        Ok(Some(cursor.to_owned()))
+    }
+}
+
+/// Every page of a list, from its beginning, with `fetch(limit, cursor)`.
+pub async fn pages<L, F>(fetch: impl Fn(u32, String) -> F, mut each: impl FnMut(L)) -> Result<(), Failure>
+where
+    L: Listing,
+    F: Future<Output = api_client::Result<Answer<L>>>,
+{
+    let mut followed = Followed::default();
+    let mut cursor = Some(String::new());
+    while let Some(at) = cursor {
+        let page = fetch(PAGE_MAX, at).await?.message;
+        cursor = followed.next(&page)?;
+        each(page);
+    }
+    Ok(())
+}
+
 /// Lists with `fetch(limit, cursor)`. JSON and YAML show one response unchanged; the other formats follow the pages
 /// up to the limit, and hold one page at a time.
 pub async fn list<L, F>(app: &mut App<'_>, page: &Page, fetch: impl Fn(u32, String) -> F) -> Result<(), Failure>
@@ -113,27 +151,19 @@ where
     let mut left = page.limit.unwrap_or(u32::MAX);
     let mut cursor = page.cursor.clone();
     let mut columns = Columns::default();
+    let mut followed = Followed::default();
     loop {
         let response = fetch(left.min(PAGE_MAX), cursor.clone()).await?.message;
         let items = response.items();
         // A page may be empty and still not be the last: the server looks at a bounded number of records for each.
-        let last = response.next_cursor().is_empty();
-        if last || !items.is_empty() {
+        if response.next_cursor().is_empty() || !items.is_empty() {
             write_page(app, items, &mut columns)?;
         }
         left = left.saturating_sub(u32::try_from(items.len()).unwrap_or(u32::MAX));
-        if last {
+        let Some(next) = followed.next(&response)? else {
             return Ok(());
-        }
-        if items.is_empty() && response.next_cursor() == cursor {
-            // It would answer the same for ever.
-            return Err(Failure::found(
-                "internal",
-                "the listing does not go on: an empty page leads back to itself",
-                "ask another node with --endpoints",
-            ));
-        }
-        response.next_cursor().clone_into(&mut cursor);
+        };
+        cursor = next;
         if left == 0 {
             app.tell(&format!("there are more: continue with --cursor {cursor}"));
             return Ok(());

@@ -3,12 +3,9 @@
 use std::collections::BTreeSet;
 
 use api_client::Client;
-use proto::v1::ListPeersRequest;
+use proto::v1::{ListPeersRequest, ListPeersResponse};
 
-use crate::{silent::Silence, weights::Weights};
-
-/// The largest page that the server gives.
-const PAGE: u32 = 1_000;
+use crate::{listing, silent::Silence, weights::Weights};
 
 /// What is known of them.
 #[derive(Debug, Default)]
@@ -27,27 +24,22 @@ impl Peers {
     }
 
     async fn listed(client: &Client) -> Option<Self> {
-        let mut request = ListPeersRequest {
-            limit: PAGE,
-            ..ListPeersRequest::default()
+        let list = |limit, cursor| {
+            client.list_peers(ListPeersRequest {
+                limit,
+                cursor,
+                ..ListPeersRequest::default()
+            })
         };
         let (mut weights, mut silence) = (Weights::default(), Silence::default());
-        let mut cursors = BTreeSet::new();
-        loop {
-            let page = client.list_peers(request.clone()).await.ok()?.message;
+        let each = |page: ListPeersResponse| {
             for peer in page.items {
                 silence.add(&peer);
                 weights.add(peer);
             }
-            request.cursor = page.next_cursor;
-            if request.cursor.is_empty() {
-                let silent = Some(silence.peers());
-                return Some(Self { weights, silent });
-            }
-            if !cursors.insert(request.cursor.clone()) {
-                // It would go on for ever.
-                return None;
-            }
-        }
+        };
+        listing::pages(list, each).await.ok()?;
+        let silent = Some(silence.peers());
+        Some(Self { weights, silent })
     }
 }

@@ -4,13 +4,50 @@ use std::marker::PhantomData;
 
 use bytes::{Buf as _, BufMut as _};
 use prost::{
-    Message,
+    DecodeError, Message,
     encoding::{DecodeContext, decode_key, skip_field},
 };
 use tonic::{
     Status,
     codec::{self, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
+
+/// A message that calls carry, written and read where it is defined. What prost makes of messages is generic over where the
+/// bytes go, and would be compiled by every crate that calls: there it is spread over units of code that do not inline each
+/// other's calls, of which there is one for every field. `wire!` makes it of a [`Message`].
+pub trait Wire: Message + Default + 'static {
+    /// All of it.
+    fn to_wire(&self) -> Vec<u8>;
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// The bytes are no such message.
+    fn from_wire(bytes: &[u8]) -> Result<Self, DecodeError>;
+}
+
+/// Has messages that are named written and read in this crate: `wire! { A, B }`.
+#[macro_export]
+macro_rules! wire {
+    ($($message:ty),* $(,)?) => {
+        $(
+            impl $crate::codec::Wire for $message {
+                // Inlined, it would be compiled elsewhere again.
+                #[inline(never)]
+                fn to_wire(&self) -> Vec<u8> {
+                    ::prost::Message::encode_to_vec(self)
+                }
+
+                #[inline(never)]
+                fn from_wire(bytes: &[u8]) -> ::std::result::Result<Self, ::prost::DecodeError> {
+                    ::prost::Message::decode(bytes)
+                }
+            }
+        )*
+    };
+}
+
+include!(concat!(env!("OUT_DIR"), "/wire.rs"));
 
 /// Writes messages `E` and reads messages `D`: `application/grpc+proto`, as every client and server of the protocol has it.
 ///
@@ -32,8 +69,8 @@ impl<E, D, const SERVED: bool> Default for Codec<E, D, SERVED> {
 
 impl<E, D, const SERVED: bool> codec::Codec for Codec<E, D, SERVED>
 where
-    E: Message + Send + 'static,
-    D: Message + Default + Send + 'static,
+    E: Wire,
+    D: Wire,
 {
     type Encode = E;
     type Decode = D;
@@ -53,13 +90,13 @@ where
 #[derive(Debug)]
 pub struct Writer<M>(PhantomData<M>);
 
-impl<M: Message> Encoder for Writer<M> {
+impl<M: Wire> Encoder for Writer<M> {
     type Item = M;
     type Error = Status;
 
     fn encode(&mut self, message: M, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
         // A vector's writes are inlined where a buffer's are calls, one for each field and its length.
-        let bytes = message.encode_to_vec();
+        let bytes = message.to_wire();
         out.reserve(bytes.len());
         out.put_slice(&bytes);
         Ok(())
@@ -70,9 +107,9 @@ impl<M: Message> Encoder for Writer<M> {
 ///
 /// # Errors
 /// As said.
-pub fn request<M: Message + Default>(bytes: &[u8]) -> Result<M, String> {
+pub fn request<M: Wire>(bytes: &[u8]) -> Result<M, String> {
     count(bytes, super::json::VALUES_MAX)?;
-    M::decode(bytes).map_err(|error| error.to_string())
+    M::from_wire(bytes).map_err(|error| error.to_string())
 }
 
 /// Refuses a message that has too many fields. What is no message at all is left to who decodes it.
@@ -96,7 +133,7 @@ fn count(mut bytes: &[u8], most: usize) -> Result<(), String> {
 #[derive(Debug)]
 pub struct Reader<M, const SERVED: bool>(PhantomData<M>);
 
-impl<M: Message + Default, const SERVED: bool> Decoder for Reader<M, SERVED> {
+impl<M: Wire, const SERVED: bool> Decoder for Reader<M, SERVED> {
     type Item = M;
     type Error = Status;
 
@@ -105,7 +142,7 @@ impl<M: Message + Default, const SERVED: bool> Decoder for Reader<M, SERVED> {
         let bytes = from.copy_to_bytes(from.remaining());
         let read = match SERVED {
             true => request(&bytes).map_err(Status::invalid_argument),
-            false => M::decode(&*bytes).map_err(|error| Status::internal(error.to_string())),
+            false => M::from_wire(&bytes).map_err(|error| Status::internal(error.to_string())),
         };
         read.map(Some)
     }

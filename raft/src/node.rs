@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
 use statemachine::NodeId;
@@ -96,8 +97,10 @@ pub(crate) struct Node {
 ///
 /// # Errors
 /// Its stores cannot be opened, are damaged, or belong to another node.
-pub async fn start(boot: Boot) -> Result<Handle, Fatal> {
-    Runtime::scope(boot.seed, start_seeded(boot)).await
+///
+/// The future is boxed so that all of Raft is compiled here: the body of a plain one is compiled by whoever awaits it.
+pub fn start(boot: Boot) -> BoxFuture<'static, Result<Handle, Fatal>> {
+    Box::pin(Runtime::scope(boot.seed, start_seeded(boot)))
 }
 
 async fn start_seeded(boot: Boot) -> Result<Handle, Fatal> {

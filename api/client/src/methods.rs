@@ -7,9 +7,9 @@ use crate::{Answer, CallOptions, Client, Result};
 /// One RPC of the contract.
 pub trait Method {
     /// What is sent.
-    type Request: prost::Message + Clone + Send + Sync + 'static;
+    type Request: proto::codec::Wire + Clone;
     /// What comes back.
-    type Response: prost::Message + Default + Send + Sync + 'static;
+    type Response: proto::codec::Wire;
     /// `/package.Service/Method`
     const PATH: &'static str;
     /// True where the call changes replicated state, so that only the leader serves it. Without a [`key`](Self::key) it

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use raft::env::{Clock, ConnInfo, Dial, Listen};
 use statemachine::ClusterId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -150,7 +151,19 @@ impl Server {
     }
 
     /// Serves a listener until the server stops; then lets what is under way end, within the shutdown deadline.
-    pub async fn serve(&self, mut listen: Box<dyn Listen>) {
+    ///
+    /// The future is boxed so that what connections need is compiled here: the body of a plain one is compiled by whoever
+    /// awaits it.
+    pub fn serve(&self, listen: Box<dyn Listen>) -> BoxFuture<'_, ()> {
+        Box::pin(self.accept(listen))
+    }
+
+    /// The same for connections that speak HTTP/3. Both kinds share their limits.
+    pub fn serve_quic(&self, listen: Box<dyn QuicListen>) -> BoxFuture<'_, ()> {
+        Box::pin(self.accept_quic(listen))
+    }
+
+    async fn accept(&self, mut listen: Box<dyn Listen>) {
         let builder = Arc::new(connection::builder(&self.stack.core.config));
         let connections = TaskTracker::new();
         while let Some(accepted) = self.next(listen.accept()).await {
@@ -167,8 +180,7 @@ impl Server {
         self.end(connections).await;
     }
 
-    /// The same for connections that speak HTTP/3. Both kinds share their limits.
-    pub async fn serve_quic(&self, mut listen: Box<dyn QuicListen>) {
+    async fn accept_quic(&self, mut listen: Box<dyn QuicListen>) {
         let connections = TaskTracker::new();
         while let Some(accepted) = self.next(listen.accept()).await {
             let Ok((quic, info)) = accepted else { continue };

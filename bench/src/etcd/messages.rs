@@ -1,6 +1,10 @@
 //! The few messages of etcd's v3 API that the load needs, with the field numbers of its published contract. Fields
 //! that are not read are left out: protobuf skips them.
 
+proto::wire! {
+    PutRequest, PutResponse, RangeRequest, RangeResponse, StatusRequest, StatusResponse, WatchRequest, WatchResponse
+}
+
 /// Sets a key.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PutRequest {

@@ -1,6 +1,5 @@
 //! What the requests of watches ask for: one function for each of them.
 
-use prost::Message;
 use prost_types::Duration as ProtoDuration;
 use proto::v1;
 use statemachine::record::Kind;
@@ -13,7 +12,7 @@ pub(super) type Read = Result<(Selects, Asked, Vec<String>), Error>;
 
 /// # Errors
 /// `invalid_argument`.
-pub(super) fn decode<M: Message + Default>(message: &[u8]) -> Result<M, Error> {
+pub(super) fn decode<M: proto::codec::Wire>(message: &[u8]) -> Result<M, Error> {
     proto::codec::request(message).map_err(|why| {
         Error::new(
             proto::codes::Code::InvalidArgument,

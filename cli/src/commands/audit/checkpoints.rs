@@ -6,9 +6,6 @@ use proto::v1::{ListAuditCheckpointsRequest, ListAuditCheckpointsResponse};
 
 use crate::{app::App, failure::Failure, listing, output::json};
 
-/// Checkpoints asked for at once.
-const PAGE: u32 = 1_000;
-
 /// Which checkpoints, and where to.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -25,12 +22,8 @@ pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
     let Some(path) = &args.out else {
         return listing::list(app, &args.page, list).await;
     };
-    let mut all = list(PAGE, String::new()).await?.message;
-    while !all.next_cursor.is_empty() {
-        let page = list(PAGE, std::mem::take(&mut all.next_cursor)).await?.message;
-        all.items.extend(page.items);
-        all.next_cursor = page.next_cursor;
-    }
+    let mut all = ListAuditCheckpointsResponse::default();
+    listing::pages(list, |page: ListAuditCheckpointsResponse| all.items.extend(page.items)).await?;
     write(path, &all)?;
     app.line(&format!(
         "{} checkpoints written to {}",

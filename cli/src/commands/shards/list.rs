@@ -1,7 +1,7 @@
 //! `mesh shards list`
 
-use api_client::{Client, watch::WatchShards};
-use proto::v1::{ListShardsRequest, WatchShardsRequest, list_shards_request::Sort, shard::Status};
+use api_client::{Answer, Client, watch::WatchShards};
+use proto::v1::{ListShardsRequest, ListShardsResponse, WatchShardsRequest, list_shards_request::Sort, shard::Status};
 
 use crate::{
     app::App,
@@ -12,9 +12,6 @@ use crate::{
     values,
     watching::{self, ListWatch},
 };
-
-/// The largest page that the server gives.
-const PAGE: u32 = 1_000;
 
 /// Which shards, and in which order.
 #[derive(Debug, clap::Args)]
@@ -79,20 +76,19 @@ pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
         zone: args.zone,
         selector: args.selector,
         sort: args.sort.unwrap_or_default().into(),
-        limit: PAGE,
-        cursor: String::new(),
+        ..ListShardsRequest::default()
     };
-    if args.summary {
-        return summary(app, &client, request).await;
-    }
-    listing::list(app, &args.page, |limit, cursor| {
+    let list = |limit, cursor| {
         client.list_shards(ListShardsRequest {
             limit,
             cursor,
             ..request.clone()
         })
-    })
-    .await
+    };
+    match args.summary {
+        true => summary(app, &client, list).await,
+        false => listing::list(app, &args.page, list).await,
+    }
 }
 
 async fn watch(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
@@ -114,7 +110,10 @@ async fn watch(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
     watching::follow::<WatchShards>(app, request, &args.watch.args()).await
 }
 
-async fn summary(app: &mut App<'_>, client: &Client, mut request: ListShardsRequest) -> Result<(), Failure> {
+async fn summary<F>(app: &mut App<'_>, client: &Client, list: impl Fn(u32, String) -> F) -> Result<(), Failure>
+where
+    F: Future<Output = api_client::Result<Answer<ListShardsResponse>>>,
+{
     if !matches!(app.format(), Format::Table | Format::Wide) {
         return Err(Failure::usage(
             "--summary is no answer of the mesh but a count of it, so it has no form for programs",
@@ -122,13 +121,10 @@ async fn summary(app: &mut App<'_>, client: &Client, mut request: ListShardsRequ
         ));
     }
     let mut counted = distribution::Counted::default();
-    loop {
-        let page = client.list_shards(request.clone()).await?.message;
+    listing::pages(list, |page: ListShardsResponse| {
         page.items.iter().for_each(|shard| counted.add(shard));
-        if page.next_cursor.is_empty() {
-            let peers = Peers::of(client).await;
-            return Ok(app.text(&counted.render(&peers, app.look()))?);
-        }
-        request.cursor = page.next_cursor;
-    }
+    })
+    .await?;
+    let peers = Peers::of(client).await;
+    Ok(app.text(&counted.render(&peers, app.look()))?)
 }

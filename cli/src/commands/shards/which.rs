@@ -17,8 +17,6 @@ use crate::{
 
 /// How many requests are under way at once where all shards of a namespace are meant: the nodes commit them together.
 const AT_ONCE: usize = 16;
-/// The largest page that the server gives.
-const PAGE: u32 = 1_000;
 /// How many refusals are said; the rest is counted.
 const REFUSALS_SAID: usize = 10;
 
@@ -194,25 +192,25 @@ async fn selected(client: &Client, namespace: &str, act: &Act) -> Result<(Vec<Id
         id: namespace.to_owned(),
     };
     let all = client.get_namespace(get).await?.message.shards;
-    let mut request = ListShardsRequest {
-        limit: PAGE,
-        namespace: namespace.to_owned(),
-        status: act.from.unwrap_or_default().into(),
-        ..ListShardsRequest::default()
+    let list = |limit, cursor| {
+        client.list_shards(ListShardsRequest {
+            limit,
+            cursor,
+            namespace: namespace.to_owned(),
+            status: act.from.unwrap_or_default().into(),
+            ..ListShardsRequest::default()
+        })
     };
     let mut found = Vec::new();
-    loop {
-        let page = client.list_shards(request.clone()).await?.message;
-        let items = page.items.iter().filter(|shard| shard.status() != act.there);
+    listing::pages(list, |page: ListShardsResponse| {
+        let items = page.items.into_iter().filter(|shard| shard.status() != act.there);
         found.extend(items.map(|shard| Id {
-            namespace: shard.namespace.clone(),
+            namespace: shard.namespace,
             shard: shard.shard,
         }));
-        if page.next_cursor.is_empty() {
-            return Ok((found, all as usize));
-        }
-        request.cursor = page.next_cursor;
-    }
+    })
+    .await?;
+    Ok((found, all as usize))
 }
 
 /// One line for people; the shards as they are now for programs.
