@@ -34,7 +34,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // What calls carry, for `codec::wire!`.
     let files = compiler.file_descriptor_set();
-    let methods = files.file.iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
+    let methods = files
+        .file
+        .iter()
+        .flat_map(|file| &file.service)
+        .flat_map(|service| &service.method);
     let carried = methods.flat_map(|method| [method.input_type(), method.output_type()]);
     let carried = carried.filter_map(|name| name.strip_prefix(".meshkit.v1."));
     let carried: BTreeSet<&str> = carried.collect();

@@ -151,7 +151,7 @@ where
     let mut left = page.limit.unwrap_or(u32::MAX);
     let mut cursor = page.cursor.clone();
     let mut columns = Columns::default();
-    let mut followed = Followed::default();
+    let mut followed = Followed(BTreeSet::from([cursor.clone()]));
     loop {
         let response = fetch(left.min(PAGE_MAX), cursor.clone()).await?.message;
         let items = response.items();

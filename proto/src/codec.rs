@@ -2,9 +2,9 @@
 
 use std::marker::PhantomData;
 
-use bytes::{Buf as _, BufMut as _};
+use bytes::{Buf as _, BufMut as _, Bytes};
 use prost::{
-    DecodeError, Message,
+    DecodeError,
     encoding::{DecodeContext, decode_key, skip_field},
 };
 use tonic::{
@@ -12,18 +12,30 @@ use tonic::{
     codec::{self, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 
-/// A message that calls carry, written and read where it is defined. What prost makes of messages is generic over where the
-/// bytes go, and would be compiled by every crate that calls: there it is spread over units of code that do not inline each
-/// other's calls, of which there is one for every field. `wire!` makes it of a [`Message`].
-pub trait Wire: Message + Default + 'static {
+/// What calls carry: a message, written and read where it is defined, or bytes that somebody else wrote and will read.
+///
+/// What prost makes of messages is generic over where the bytes go, and would be compiled by every crate that calls: there it
+/// is spread over units of code that do not inline each other's calls, of which there is one for every field. `wire!` makes
+/// this of a [`prost::Message`].
+pub trait Wire: Default + Send + Sync + 'static {
     /// All of it.
-    fn to_wire(&self) -> Vec<u8>;
+    fn to_wire(&self) -> Bytes;
 
     /// Reads it.
     ///
     /// # Errors
     /// The bytes are no such message.
-    fn from_wire(bytes: &[u8]) -> Result<Self, DecodeError>;
+    fn from_wire(bytes: Bytes) -> Result<Self, DecodeError>;
+}
+
+impl Wire for Bytes {
+    fn to_wire(&self) -> Bytes {
+        self.clone()
+    }
+
+    fn from_wire(bytes: Bytes) -> Result<Self, DecodeError> {
+        Ok(bytes)
+    }
 }
 
 /// Has messages that are named written and read in this crate: `wire! { A, B }`.
@@ -34,13 +46,14 @@ macro_rules! wire {
             impl $crate::codec::Wire for $message {
                 // Inlined, it would be compiled elsewhere again.
                 #[inline(never)]
-                fn to_wire(&self) -> Vec<u8> {
-                    ::prost::Message::encode_to_vec(self)
+                fn to_wire(&self) -> ::bytes::Bytes {
+                    // A vector's writes are inlined where a buffer's are calls, one for each field and its length.
+                    ::prost::Message::encode_to_vec(self).into()
                 }
 
                 #[inline(never)]
-                fn from_wire(bytes: &[u8]) -> ::std::result::Result<Self, ::prost::DecodeError> {
-                    ::prost::Message::decode(bytes)
+                fn from_wire(bytes: ::bytes::Bytes) -> ::std::result::Result<Self, ::prost::DecodeError> {
+                    ::prost::Message::decode(&*bytes)
                 }
             }
         )*
@@ -95,7 +108,6 @@ impl<M: Wire> Encoder for Writer<M> {
     type Error = Status;
 
     fn encode(&mut self, message: M, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        // A vector's writes are inlined where a buffer's are calls, one for each field and its length.
         let bytes = message.to_wire();
         out.reserve(bytes.len());
         out.put_slice(&bytes);
@@ -107,8 +119,8 @@ impl<M: Wire> Encoder for Writer<M> {
 ///
 /// # Errors
 /// As said.
-pub fn request<M: Wire>(bytes: &[u8]) -> Result<M, String> {
-    count(bytes, super::json::VALUES_MAX)?;
+pub fn request<M: Wire>(bytes: Bytes) -> Result<M, String> {
+    count(&bytes, super::json::VALUES_MAX)?;
     M::from_wire(bytes).map_err(|error| error.to_string())
 }
 
@@ -141,8 +153,8 @@ impl<M: Wire, const SERVED: bool> Decoder for Reader<M, SERVED> {
         // Shares what came in; it is not copied.
         let bytes = from.copy_to_bytes(from.remaining());
         let read = match SERVED {
-            true => request(&bytes).map_err(Status::invalid_argument),
-            false => M::from_wire(&bytes).map_err(|error| Status::internal(error.to_string())),
+            true => request(bytes).map_err(Status::invalid_argument),
+            false => M::from_wire(bytes).map_err(|error| Status::internal(error.to_string())),
         };
         read.map(Some)
     }

@@ -95,10 +95,10 @@ pub(crate) struct Node {
 /// Starts a node. It takes part in its cluster as soon as it is a member of one: call
 /// [`Handle::initialize`] on one node of a new cluster.
 ///
+/// The future is boxed so that all of Raft is compiled here: the body of a plain one is compiled by whoever awaits it.
+///
 /// # Errors
 /// Its stores cannot be opened, are damaged, or belong to another node.
-///
-/// The future is boxed so that all of Raft is compiled here: the body of a plain one is compiled by whoever awaits it.
 pub fn start(boot: Boot) -> BoxFuture<'static, Result<Handle, Fatal>> {
     Box::pin(Runtime::scope(boot.seed, start_seeded(boot)))
 }

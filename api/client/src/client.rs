@@ -9,15 +9,24 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use prost_types::Duration as ProtoDuration;
-use proto::v1::{GetOperationRequest, Operation};
+use proto::{
+    codec::Wire as _,
+    v1::{GetOperationRequest, Operation},
+};
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::metadata::{Ascii, MetadataValue};
 
 use crate::{
-    Answer, Connect, Consistency, Context, Downgrade, Endpoint, Entropy, Error, Method, Result, SystemEntropy,
-    TlsConnect, Transport, context::Credential, error::Attempt, methods, pool::Pool,
+    Answer, Connect, Consistency, Context, Downgrade, Endpoint, Entropy, Error, Meta, Method, Result, SystemEntropy,
+    TlsConnect, Transport,
+    context::Credential,
+    error::Attempt,
+    methods::{self, Asked, Keyed, Rpc},
+    pool::Pool,
 };
 
 mod attempt;
@@ -185,7 +194,33 @@ impl Client {
     /// # Errors
     /// The mesh's refusal; `unavailable` where nobody could be reached or nobody leads; `deadline_exceeded`.
     pub async fn call<M: Method>(&self, request: M::Request, options: CallOptions) -> Result<Answer<M::Response>> {
-        call::Call::<M>::new(&self.shared, request, options)?.run().await
+        let meant = !M::is_dry_run(&request) && !options.dry_run;
+        let carried = self.carry(Rpc::of::<M>(), Box::new(Asked::<M>(request)), meant, options);
+        let Answer { message, meta } = carried.await?;
+        match M::Response::from_wire(message) {
+            Ok(message) => Ok(Answer { message, meta }),
+            Err(why) => Err(self.unread(&why, &meta, M::MUTATION && meant)),
+        }
+    }
+
+    /// An answer that is none of the contract. What was to be changed may have been: that much was answered.
+    fn unread(&self, why: &prost::DecodeError, meta: &Meta, changes: bool) -> Error {
+        self.avoid(&meta.endpoint);
+        let detail = format!("{} answered what is not in the contract: {why}", meta.endpoint);
+        Error::local("internal", tonic::Code::Internal, detail, "")
+            .with_outcome(changes, true, &meta.idempotency_key)
+            .or_hint("ask another node; where all answer so, use the SDK of the mesh's release")
+    }
+
+    /// Boxed, so that it is compiled here and not once more for each method by whoever calls.
+    fn carry(
+        &self,
+        rpc: Rpc,
+        request: Box<dyn Keyed>,
+        meant: bool,
+        options: CallOptions,
+    ) -> BoxFuture<'_, Result<Answer<Bytes>>> {
+        Box::pin(async move { call::Call::new(&self.shared, rpc, request, meant, options)?.run().await })
     }
 
     /// Waits up to `wait` (60 s at most) until the operation has a version above `version` or has ended, and answers

@@ -1,15 +1,16 @@
 //! The RPCs of the contract, as types: one marker per method, and one typed call on [`Client`] for each.
 
-use proto::v1;
+use bytes::Bytes;
+use proto::{codec::Wire, v1};
 
 use crate::{Answer, CallOptions, Client, Result};
 
 /// One RPC of the contract.
-pub trait Method {
+pub trait Method: 'static {
     /// What is sent.
-    type Request: proto::codec::Wire + Clone;
+    type Request: Wire + Clone;
     /// What comes back.
-    type Response: proto::codec::Wire;
+    type Response: Wire;
     /// `/package.Service/Method`
     const PATH: &'static str;
     /// True where the call changes replicated state, so that only the leader serves it. Without a [`key`](Self::key) it
@@ -21,6 +22,48 @@ pub trait Method {
     fn key(request: &mut Self::Request) -> Option<&mut String>;
     /// Whether nothing is to be changed, only to be said what would be.
     fn is_dry_run(request: &Self::Request) -> bool;
+}
+
+/// A method as calls are carried out, which need not know its messages.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rpc {
+    /// [`Method::PATH`]
+    pub(crate) path: &'static str,
+    /// [`Method::MUTATION`]
+    pub(crate) mutation: bool,
+    /// [`Method::LEADER`]
+    pub(crate) leader: bool,
+}
+
+impl Rpc {
+    pub(crate) fn of<M: Method>() -> Self {
+        Self {
+            path: M::PATH,
+            mutation: M::MUTATION,
+            leader: M::LEADER,
+        }
+    }
+}
+
+/// A request that can be given another idempotency key.
+pub(crate) trait Keyed: Send + Sync {
+    /// [`Method::key`]
+    fn key(&mut self) -> Option<&mut String>;
+    /// As it is sent.
+    fn to_wire(&self) -> Bytes;
+}
+
+/// The request of a method.
+pub(crate) struct Asked<M: Method>(pub(crate) M::Request);
+
+impl<M: Method> Keyed for Asked<M> {
+    fn key(&mut self) -> Option<&mut String> {
+        M::key(&mut self.0)
+    }
+
+    fn to_wire(&self) -> Bytes {
+        self.0.to_wire()
+    }
 }
 
 /// The fields that every mutation of a record has.

@@ -294,5 +294,6 @@ async fn checkpoints_are_kept_in_a_file_that_verify_takes() {
     assert_eq!(ran.exit, 0, "{}", ran.err);
     let text = std::fs::read(&file).unwrap();
     let page: ListAuditCheckpointsResponse = proto::json::from_slice(&text).unwrap();
-    assert_eq!(page.items.len(), 1);
+    assert_eq!((page.items.len(), page.revision, page.epoch), (1, 43, 1));
+    assert_eq!(page.next_cursor, "");
 }

@@ -123,7 +123,7 @@ pub fn assign_while<S: Strategy>(
     for shard in 0..shards.len() {
         // An owner and a copy that change places move no data.
         let old = before.owners.get(shard).copied().flatten();
-        let old = old.filter(|old| members[*old].takes && another(shard, *old));
+        let old = old.filter(|old| another(shard, *old));
         let copies = copies_before(shard).iter().flatten();
         let copies = copies.filter_map(|copy| if another(shard, *copy) { Some(*copy) } else { old });
         for (seat, member) in (shard * replicas..(shard + 1) * replicas).zip(copies) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use proto::codec::Codec;
 use tokio::time::Instant;
@@ -13,8 +14,9 @@ use tonic::{
 
 use super::Shared;
 use crate::{
-    Answer, CallOptions, Consistency, Downgrade, Endpoint, Error, Meta, Method,
+    Answer, CallOptions, Consistency, Downgrade, Endpoint, Error, Meta,
     connect::{ConnectError, Stage},
+    methods::Rpc,
     pool::{Connection, is_untouched},
 };
 
@@ -33,21 +35,22 @@ pub(super) enum Failed {
 }
 
 /// Sends `request` to `endpoint` and waits until `deadline` at most.
-pub(super) async fn send<M: Method>(
+pub(super) async fn send(
     shared: &Shared,
     endpoint: &Endpoint,
-    request: &M::Request,
+    rpc: Rpc,
+    request: &Bytes,
     key: &str,
     options: &CallOptions,
     deadline: Instant,
-) -> Result<Answer<M::Response>, Failed> {
+) -> Result<Answer<Bytes>, Failed> {
     let connect_by = deadline.min(Instant::now() + shared.connect_timeout);
     let connection = shared
         .pool
         .get(endpoint, connect_by)
         .await
         .map_err(Failed::NotConnected)?;
-    let request = prepare::<M>(shared, request, options, connection.downgrade, deadline)?;
+    let request = prepare(shared, rpc, request, options, connection.downgrade, deadline)?;
     let begun = Begun::now(&connection);
     let mut grpc =
         Grpc::with_origin(connection.clone(), connection.origin.clone()).max_decoding_message_size(RESPONSE_BYTES_MAX);
@@ -55,8 +58,8 @@ pub(super) async fn send<M: Method>(
         grpc.ready().await.map_err(tonic::Status::from_error)?;
         grpc.unary(
             request,
-            PathAndQuery::from_static(M::PATH),
-            Codec::<M::Request, M::Response>::default(),
+            PathAndQuery::from_static(rpc.path),
+            Codec::<Bytes, Bytes>::default(),
         )
         .await
     };
@@ -76,20 +79,21 @@ pub(super) async fn send<M: Method>(
 }
 
 /// Begins a stream at `endpoint`, within `deadline`. The stream itself has none.
-pub(super) async fn open<M: Method>(
+pub(super) async fn open(
     shared: &Shared,
     endpoint: &Endpoint,
-    request: &M::Request,
+    rpc: Rpc,
+    request: &Bytes,
     options: &CallOptions,
     deadline: Instant,
-) -> Result<(Meta, tonic::Streaming<M::Response>), Failed> {
+) -> Result<(Meta, tonic::Streaming<Bytes>), Failed> {
     let connect_by = deadline.min(Instant::now() + shared.connect_timeout);
     let connection = shared
         .pool
         .get(endpoint, connect_by)
         .await
         .map_err(Failed::NotConnected)?;
-    let mut request = prepare::<M>(shared, request, options, connection.downgrade, deadline)?;
+    let mut request = prepare(shared, rpc, request, options, connection.downgrade, deadline)?;
     request.metadata_mut().remove("grpc-timeout");
     let began = Begun::now(&connection);
     let mut grpc =
@@ -98,8 +102,8 @@ pub(super) async fn open<M: Method>(
         grpc.ready().await.map_err(tonic::Status::from_error)?;
         grpc.server_streaming(
             request,
-            PathAndQuery::from_static(M::PATH),
-            Codec::<M::Request, M::Response>::default(),
+            PathAndQuery::from_static(rpc.path),
+            Codec::<Bytes, Bytes>::default(),
         )
         .await
     };
@@ -185,13 +189,14 @@ async fn failed(shared: &Shared, endpoint: &Endpoint, connection: &Connection, s
     }
 }
 
-fn prepare<M: Method>(
+fn prepare(
     shared: &Shared,
-    message: &M::Request,
+    rpc: Rpc,
+    message: &Bytes,
     options: &CallOptions,
     downgrade: Option<Downgrade>,
     deadline: Instant,
-) -> Result<Request<M::Request>, Failed> {
+) -> Result<Request<Bytes>, Failed> {
     let mut request = Request::new(message.clone());
     request.set_timeout(deadline.saturating_duration_since(Instant::now()));
     let metadata = request.metadata_mut();
@@ -206,7 +211,7 @@ fn prepare<M: Method>(
         metadata.insert("mesh-transport-downgrade", MetadataValue::from_static(why.as_str()));
     }
     let consistency = options.consistency.unwrap_or(shared.consistency);
-    if consistency != Consistency::Default && !M::MUTATION {
+    if consistency != Consistency::Default && !rpc.mutation {
         metadata.insert("mesh-consistency", MetadataValue::from_static(consistency.as_str()));
     }
     if options.dry_run {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
@@ -10,14 +11,21 @@ use super::{
     outcome::{Verdict, verdict},
     route::{Next, ROUNDS_MAX, Route},
 };
-use crate::{Answer, CallOptions, Endpoint, Error, Method, Result, Transport, rng};
+use crate::{
+    Answer, CallOptions, Endpoint, Error, Result, Transport,
+    methods::{Keyed, Rpc},
+    rng,
+};
 
 /// Requests of one call at most, whatever the deadline.
 const ATTEMPTS_MAX: u32 = 1_000;
 
-pub(super) struct Call<'a, M: Method> {
+pub(super) struct Call<'a> {
     shared: &'a Shared,
-    request: M::Request,
+    rpc: Rpc,
+    request: Box<dyn Keyed>,
+    /// The request, written.
+    bytes: Bytes,
     options: CallOptions,
     /// The idempotency key; empty for reads, and for changes that the mesh keeps no key of.
     key: String,
@@ -39,15 +47,21 @@ pub(super) struct Call<'a, M: Method> {
     changes: bool,
 }
 
-impl<'a, M: Method> Call<'a, M> {
-    /// Stamps the idempotency key: the caller's, or a fresh ULID.
-    pub(super) fn new(shared: &'a Shared, mut request: M::Request, options: CallOptions) -> Result<Self> {
+impl<'a> Call<'a> {
+    /// Stamps the idempotency key: the caller's, or a fresh ULID. A mutation is `meant` unless it is a dry run.
+    pub(super) fn new(
+        shared: &'a Shared,
+        rpc: Rpc,
+        mut request: Box<dyn Keyed>,
+        meant: bool,
+        options: CallOptions,
+    ) -> Result<Self> {
         let mut timeout = options.timeout.unwrap_or(shared.timeout);
         let mut key = String::new();
         let mut minted = false;
-        if M::MUTATION {
+        if rpc.mutation {
             timeout = timeout.min(Client::MUTATION_TIMEOUT_MAX);
-            if let Some(field) = M::key(&mut request) {
+            if let Some(field) = request.key() {
                 if field.is_empty() {
                     minted = true;
                     *field = rng::ulid(shared.entropy.as_ref());
@@ -63,7 +77,9 @@ impl<'a, M: Method> Call<'a, M> {
         let only = options.only.as_ref().map(std::slice::from_ref);
         Ok(Self {
             shared,
-            changes: M::MUTATION && !M::is_dry_run(&request) && !options.dry_run,
+            rpc,
+            changes: rpc.mutation && meant,
+            bytes: request.to_wire(),
             request,
             key,
             timeout,
@@ -82,12 +98,12 @@ impl<'a, M: Method> Call<'a, M> {
         })
     }
 
-    pub(super) async fn run(mut self) -> Result<Answer<M::Response>> {
+    pub(super) async fn run(mut self) -> Result<Answer<Bytes>> {
         let mut endpoint = self
             .options
             .only
             .clone()
-            .unwrap_or_else(|| self.shared.start(M::LEADER));
+            .unwrap_or_else(|| self.shared.start(self.rpc.leader));
         loop {
             self.attempts += 1;
             let patience = if self.once_only() {
@@ -97,10 +113,19 @@ impl<'a, M: Method> Call<'a, M> {
             };
             let limit = self.options.attempt_timeout.unwrap_or(patience);
             let by = self.deadline.min(Instant::now() + limit);
-            let sent = attempt::send::<M>(self.shared, &endpoint, &self.request, &self.key, &self.options, by).await;
+            let sent = attempt::send(
+                self.shared,
+                &endpoint,
+                self.rpc,
+                &self.bytes,
+                &self.key,
+                &self.options,
+                by,
+            )
+            .await;
             let next = match sent {
                 Ok(mut answer) => {
-                    self.shared.answered(&endpoint, M::LEADER);
+                    self.shared.answered(&endpoint, self.rpc.leader);
                     answer.meta.attempts = self.attempts;
                     return Ok(answer);
                 }
@@ -115,7 +140,7 @@ impl<'a, M: Method> Call<'a, M> {
             if now + delay >= self.deadline || self.attempts >= ATTEMPTS_MAX {
                 return Err(self.out_of_time());
             }
-            tracing::debug!(method = M::PATH, from = %endpoint, to = %to, delay_ms = delay.as_millis(), attempt = self.attempts, "asking again");
+            tracing::debug!(method = self.rpc.path, from = %endpoint, to = %to, delay_ms = delay.as_millis(), attempt = self.attempts, "asking again");
             tokio::time::sleep(delay).await;
             endpoint = to;
         }
@@ -193,8 +218,9 @@ impl<'a, M: Method> Call<'a, M> {
         }
         self.minted = false;
         self.key = format!("sdk-{}", rng::ulid(self.shared.entropy.as_ref()));
-        if let Some(field) = M::key(&mut self.request) {
+        if let Some(field) = self.request.key() {
             field.clone_from(&self.key);
+            self.bytes = self.request.to_wire();
         }
         tracing::warn!("this machine's clock is behind the mesh's by a minute or more");
         true

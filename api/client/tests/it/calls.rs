@@ -2,9 +2,10 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use api_client::{CallOptions, Client, Consistency, Endpoint, TlsConnect, audit};
+use api_client::{CallOptions, Client, Consistency, Endpoint, Method, TlsConnect, audit};
 use proto::v1::{
-    CordonPeerRequest, GetPeerRequest, ListAuditRecordsResponse, Operation, Peer, Problem, Status, operation::State,
+    CordonPeerRequest, FeatureLevel, GetPeerRequest, ListAuditRecordsResponse, Operation, Peer, Problem, Status,
+    operation::State,
 };
 use tokio::time::Instant;
 use tonic::Code;
@@ -544,4 +545,52 @@ async fn an_empty_or_short_trail_is_found() {
         .await
         .expect_err("five records are missing");
     assert_eq!((error.code(), error.exit_code()), ("audit_broken", 1));
+}
+
+/// What a node of another contract answers: its peers begin with a number, where ours have a name.
+#[derive(Debug)]
+struct Foreign;
+
+impl Method for Foreign {
+    type Request = CordonPeerRequest;
+    type Response = FeatureLevel;
+    const PATH: &'static str = "/meshkit.v1.PeerService/CordonPeer";
+    const MUTATION: bool = true;
+    const LEADER: bool = false;
+
+    fn key(request: &mut CordonPeerRequest) -> Option<&mut String> {
+        Some(&mut request.idempotency_key)
+    }
+
+    fn is_dry_run(request: &CordonPeerRequest) -> bool {
+        request.dry_run
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_decode_leaves_a_change_open_and_the_node_aside() {
+    let (one, other) = (Fake::default(), Fake::default());
+    for node in [&one, &other] {
+        node.says("CordonPeer", [Reply::ok(&peer("p1"))]);
+    }
+    let client = client(&[one.serve().await, other.serve().await]);
+    let call = |dry_run| {
+        let request = CordonPeerRequest {
+            dry_run,
+            ..cordon("p1")
+        };
+        client.call::<Foreign>(request, CallOptions::default())
+    };
+    let error = call(false).await.expect_err("another contract");
+    assert_eq!((error.code(), error.outcome_unknown()), ("internal", true), "{error}");
+    assert!(error.detail().contains("not in the contract"), "{error}");
+    let hint = error.hint();
+    assert!(hint.contains(&key(&one.asked()[0])), "{hint}");
+    let error = call(true).await.expect_err("another contract");
+    assert_eq!((error.code(), error.outcome_unknown()), ("internal", false), "{error}");
+    assert_eq!(
+        (one.asked().len(), other.asked().len()),
+        (1, 1),
+        "the next is asked elsewhere"
+    );
 }

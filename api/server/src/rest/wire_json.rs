@@ -382,11 +382,14 @@ impl<'w> Writer<'w, '_> {
         Some(())
     }
 
-    /// The last so many digits of a number.
-    fn digits(&mut self, number: u32, digits: u32) {
-        let places = (0..digits).rev();
-        let digit = |at| b'0' + (number / 10_u32.pow(at) % 10) as u8;
-        self.out.extend(places.map(digit));
+    /// The last so many digits of a number, nine at most.
+    fn digits(&mut self, mut number: u32, digits: usize) {
+        let mut text = [b'0'; 9];
+        for place in text.iter_mut().take(digits).rev() {
+            *place += (number % 10) as u8;
+            number /= 10;
+        }
+        self.out.extend(text.iter().take(digits));
     }
 
     fn json<T: serde::Serialize + ?Sized>(&mut self, value: &T) -> Option<()> {

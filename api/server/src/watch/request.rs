@@ -13,7 +13,7 @@ pub(super) type Read = Result<(Selects, Asked, Vec<String>), Error>;
 /// # Errors
 /// `invalid_argument`.
 pub(super) fn decode<M: proto::codec::Wire>(message: &[u8]) -> Result<M, Error> {
-    proto::codec::request(message).map_err(|why| {
+    proto::codec::request(bytes::Bytes::copy_from_slice(message)).map_err(|why| {
         Error::new(
             proto::codes::Code::InvalidArgument,
             format!("the request does not decode: {why}"),

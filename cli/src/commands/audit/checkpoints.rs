@@ -22,8 +22,14 @@ pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
     let Some(path) = &args.out else {
         return listing::list(app, &args.page, list).await;
     };
-    let mut all = ListAuditCheckpointsResponse::default();
-    listing::pages(list, |page: ListAuditCheckpointsResponse| all.items.extend(page.items)).await?;
+    let mut all: Option<ListAuditCheckpointsResponse> = None;
+    listing::pages(list, |page: ListAuditCheckpointsResponse| match &mut all {
+        Some(all) => all.items.extend(page.items),
+        None => all = Some(page),
+    })
+    .await?;
+    let mut all = all.unwrap_or_default();
+    all.next_cursor.clear();
     write(path, &all)?;
     app.line(&format!(
         "{} checkpoints written to {}",
