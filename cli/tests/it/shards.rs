@@ -943,7 +943,10 @@ async fn ten_thousand_rows_are_readable() {
         };
         (at * 1_000..(at + 1) * 1_000).map(shard).collect()
     };
-    let pages = (0..10).map(|at| Reply::ok(&listed(page(at), if at == 9 { "" } else { "next" })));
+    let pages = (1..=10).map(|at| {
+        let next = if at == 10 { String::new() } else { format!("page-{at}") };
+        Reply::ok(&listed(page(at - 1), &next))
+    });
     node.says("ListShards", pages.clone().chain(pages))
         .says("ListPeers", [Reply::ok(&ListPeersResponse::default())]);
     let begun = Instant::now();

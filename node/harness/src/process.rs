@@ -139,11 +139,25 @@ pub(crate) fn is_running_with(pid: u32, argument: &str) -> bool {
             .is_ok_and(|line| line.split(|byte| *byte == 0).any(|word| word == argument.as_bytes()))
 }
 
-/// Waits until such a process is gone.
+/// Waits until such a process is gone, with the last of its threads: until then its files are open and locked.
 pub(crate) fn wait_gone(pid: u32, argument: &str, within: Duration) -> Result<(), Error> {
     wait_until(within, &format!("the end of process {pid}"), || {
-        !is_running_with(pid, argument)
+        !is_running_with(pid, argument) && !is_ending(pid)
     })
+}
+
+/// Whether a process has lost its memory, and its command line with that, but not yet all of its threads. One that has ended
+/// and was not waited for counts as one thread in state Z.
+fn is_ending(pid: u32) -> bool {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
+    let (Some(line), Some(status)) = (read("cmdline"), read("status")) else {
+        return false;
+    };
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.split_whitespace().next())
+    };
+    line.is_empty() && (field("State:"), field("Threads:")) != (Some("Z"), Some("1"))
 }
 
 /// Runs a command to its end, but not longer than `within`.
