@@ -367,7 +367,7 @@ impl Terminal {
         // The shell keeps the terminal open until we have seen all of it: what is written last may be lost with it.
         let program = mesh.programs().path("mesh");
         let line = format!(
-            "trap : INT; '{}' {arguments}; left=$?; read -r _; exit $left",
+            "trap : INT; '{}' {arguments}; left=$?; echo '{OVER}'; read -r _; exit $left",
             program.display()
         );
         let mut command = Command::new("script");
@@ -405,6 +405,8 @@ impl Terminal {
     /// Waits until `said` is on the screen and for the end after it, and answers all that was on the screen.
     fn ends(mut self, exit: i32, said: &str) -> String {
         self.shows(said);
+        // What was interrupted at its question reads on until it is gone, and would take the line that is the shell's.
+        self.shows(OVER);
         self.types("\n");
         let status = self.running.wait(SOON);
         let text = self.text();
@@ -414,6 +416,9 @@ impl Terminal {
 }
 
 const INTERRUPT: &str = "\u{3}";
+
+/// What the shell says when the command at its terminal has ended.
+const OVER: &str = "[over]";
 
 /// Consent at a terminal: asked for, declined, interrupted, given; and Ctrl-C while it waits only detaches.
 #[test]
