@@ -44,6 +44,8 @@ pub struct Limits {
     pub page_items_max: u32,
     /// How many lists are kept ready for their next page; others are read from history.
     pub pinned_lists_max: usize,
+    /// Memory for pages of shards as they were sent, for who asks the same again.
+    pub kept_pages_bytes_max: usize,
     /// The most backups that are read at once.
     pub backups_max: usize,
     /// The most watches at once.
@@ -74,6 +76,7 @@ impl Default for Limits {
             page_items_default: 100,
             page_items_max: 1000,
             pinned_lists_max: 64,
+            kept_pages_bytes_max: 64 * 1024 * 1024,
             backups_max: 2,
             watches_max: 20_000,
             watch_backlog_bytes_max: 64 * 1024 * 1024,

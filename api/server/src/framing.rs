@@ -8,13 +8,16 @@ use crate::Error;
 /// Length of the head of a gRPC message: a flag and the message's length.
 pub(crate) const MESSAGE_HEAD_BYTES: usize = 5;
 
-/// A message as the body of a gRPC request.
-pub(crate) fn frame(message: &[u8]) -> Option<Bytes> {
-    let length = u32::try_from(message.len()).ok()?;
-    let mut framed = BytesMut::with_capacity(MESSAGE_HEAD_BYTES + message.len());
+/// A message, given in parts that follow each other, as the body of a gRPC request or answer.
+pub(crate) fn frame(parts: &[&[u8]]) -> Option<Bytes> {
+    let bytes: usize = parts.iter().map(|part| part.len()).sum();
+    let length = u32::try_from(bytes).ok()?;
+    let mut framed = BytesMut::with_capacity(MESSAGE_HEAD_BYTES + bytes);
     framed.put_u8(0);
     framed.put_u32(length);
-    framed.put_slice(message);
+    for part in parts {
+        framed.put_slice(part);
+    }
     Some(framed.freeze())
 }
 
@@ -51,7 +54,7 @@ mod tests {
 
     #[test]
     fn frames_read_back() {
-        let framed = frame(b"abc").unwrap();
+        let framed = frame(&[b"ab", b"", b"c"]).unwrap();
         assert_eq!(unframe(framed.clone()).unwrap(), "abc");
         for bad in [&framed[..4], &framed[..7], b"", b"\x01\0\0\0\x01x", b"\0\0\0\0\x01xx"] {
             assert_eq!(unframe(Bytes::copy_from_slice(bad)), None);
@@ -63,7 +66,7 @@ mod tests {
         let mut arrived = BytesMut::new();
         let all: Vec<u8> = [b"abc".as_slice(), b"", b"de"]
             .iter()
-            .flat_map(|message| frame(message).unwrap())
+            .flat_map(|message| frame(&[message]).unwrap())
             .collect();
         let mut taken = Vec::new();
         for byte in all {

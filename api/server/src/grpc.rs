@@ -19,7 +19,7 @@ use tonic::{Status, body::Body, server::NamedService};
 use tonic_health::pb::health_server::HealthServer;
 use tower::{Service, util::BoxCloneSyncService};
 
-use crate::{Error, body::RequestBody, core::Core, error::CODE, services};
+use crate::{Error, body::RequestBody, core::Core, error::CODE, made, services};
 
 /// Which service a path belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +139,7 @@ impl Services {
             Target::Reflection => self.reflection.clone().call(request).await,
         };
         match answer {
-            Ok(response) => response,
+            Ok(response) => made::in_place(response),
             Err(never) => match never {},
         }
     }

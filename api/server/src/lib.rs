@@ -42,6 +42,7 @@ mod grpc;
 mod h3;
 mod history;
 mod listing;
+mod made;
 mod moves;
 mod mutate;
 mod operation_hub;

@@ -70,6 +70,16 @@ impl Pins {
     }
 }
 
+/// What a page answers: two that answer the same show the same at one revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Question {
+    pub(crate) filter: Filter,
+    /// The last item of the page before.
+    pub(crate) after: Option<String>,
+    /// The most items.
+    pub(crate) limit: usize,
+}
+
 /// One page that is being made.
 pub(crate) struct Page {
     /// The view that was read; history is read through it.
@@ -140,8 +150,8 @@ impl Page {
         Ok(mesh)
     }
 
-    /// The page's items from all that are left, as many as clients take in one message (one always fits), and the cursor
-    /// of the next page; empty on the last. `name` is an item's place in the list.
+    /// The page's items from all that are left, and the cursor of the next page; empty on the last. `name` is an item's
+    /// place in the list.
     pub(crate) fn fill<M: prost::Message>(
         &self,
         core: &Core,
@@ -149,6 +159,17 @@ impl Page {
         left: impl Iterator<Item = M>,
         name: impl Fn(&M) -> String,
     ) -> (Vec<M>, String) {
+        let (items, last) = self.fit(left, name);
+        (items, last.map(|last| self.next(core, mesh, last)).unwrap_or_default())
+    }
+
+    /// The page's items from all that are left, as many as clients take in one message (one always fits), and the name of the
+    /// last of them where there are more.
+    pub(crate) fn fit<M: prost::Message>(
+        &self,
+        left: impl Iterator<Item = M>,
+        name: impl Fn(&M) -> String,
+    ) -> (Vec<M>, Option<String>) {
         let mut items: Vec<M> = left.take(self.limit.saturating_add(1)).collect();
         let mut bytes = 0;
         let fits = items.iter().take(self.limit).take_while(|item| {
@@ -158,11 +179,8 @@ impl Page {
         let count = fits.count().max(1);
         let more = items.len() > count;
         items.truncate(count);
-        let next = match items.last() {
-            Some(last) if more => self.next(core, mesh, name(last)),
-            _ => String::new(),
-        };
-        (items, next)
+        let last = items.last().filter(|_| more).map(name);
+        (items, last)
     }
 
     /// The cursor of the next page, after an item with this id. Keeps the state for it.
@@ -175,6 +193,15 @@ impl Page {
             last,
         }
         .encode(core.mesh(), self.filter)
+    }
+
+    /// What the page answers, at whatever revision.
+    pub(crate) fn question(&self) -> Question {
+        Question {
+            filter: self.filter,
+            after: self.after.clone(),
+            limit: self.limit,
+        }
     }
 
     /// What the page is known by: all of one question, one place in its list and one position shows the same.

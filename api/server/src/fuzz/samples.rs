@@ -101,7 +101,7 @@ impl Samples {
             .into_bytes()
         });
         let mut frames = texts(&["\0\0\0\0\u{2}\n\0"]);
-        frames.push(framing::frame(b"\n\x02p1").unwrap().to_vec());
+        frames.push(framing::frame(&[b"\n\x02p1"]).unwrap().to_vec());
         Self {
             router: Router::new(),
             tokens: tokens.into(),

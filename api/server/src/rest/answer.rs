@@ -1,5 +1,7 @@
 //! RPC answers to HTTP responses.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, request::Parts as Head};
 use http_body_util::BodyExt;
@@ -11,7 +13,7 @@ use proto::{
 use tonic::{Status, body::Body};
 
 use super::wire_json;
-use crate::{Error, body::full, framing, headers, preview};
+use crate::{Error, body::full, framing, headers, made::Made, preview};
 
 /// Says of an answer that it may differ although its ETag has not changed, so that it is sent in any case.
 #[derive(Debug, Clone, Copy)]
@@ -56,10 +58,17 @@ pub(crate) async fn answer(method: &Method, response: Response<Body>, asked: &As
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        let mut text = document(method, &message)?;
-        if let Some(preview::Whole(preview)) = head.extensions.get() {
-            add_preview(&mut text, preview)?;
-        }
+        let write = || {
+            let mut text = document(method, &message)?;
+            if let Some(preview::Whole(preview)) = head.extensions.get() {
+                add_preview(&mut text, preview)?;
+            }
+            Ok(text)
+        };
+        let text = match head.extensions.get::<Arc<Made>>() {
+            Some(made) => made.text(write)?,
+            None => write()?.into(),
+        };
         let mut response = Response::new(full(text));
         response
             .headers_mut()

@@ -158,7 +158,7 @@ fn invalid_in(field: &FieldDescriptor, error: json::Error) -> Error {
 /// # Errors
 /// The message is larger than gRPC can say.
 pub(crate) fn grpc_request(method: &'static Method, head: Head, message: &[u8]) -> Result<Request<RequestBody>, Error> {
-    let framed = framing::frame(message).ok_or_else(|| crate::body::too_large(u32::MAX as usize))?;
+    let framed = framing::frame(&[message]).ok_or_else(|| crate::body::too_large(u32::MAX as usize))?;
     let mut request = Request::new(RequestBody::memory(framed));
     *request.method_mut() = http::Method::POST;
     *request.uri_mut() = Uri::from_static(method.path.as_str());

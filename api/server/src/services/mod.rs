@@ -31,6 +31,8 @@ use crate::{Error, context::Call, core::Core, headers, listing::Page, shares::Sh
 /// All services of one node.
 pub(crate) struct Api {
     core: Arc<Core>,
+    /// Pages of shards as they were sent.
+    pages: shards::Pages,
     /// Reports of this node that are being put together: each reads the disk.
     reports: Arc<Semaphore>,
     /// Simulations and reshapings that are being computed: each keeps a processor busy.
@@ -67,6 +69,7 @@ struct Received<T> {
 impl Api {
     pub(crate) fn new(core: Arc<Core>) -> Self {
         Self {
+            pages: shards::Pages::new(core.config.limits.kept_pages_bytes_max),
             core,
             reports: Arc::new(Semaphore::new(node::REPORTS_AT_ONCE)),
             simulations: Arc::new(Semaphore::new(SIMULATIONS_AT_ONCE)),

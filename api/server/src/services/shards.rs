@@ -3,8 +3,10 @@
 mod diff;
 mod history;
 mod list;
+mod pages;
 mod simulate;
 
+pub(super) use pages::Pages;
 pub(super) use simulate::{check_ceiling, late};
 
 use http::HeaderMap;

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use proto::v1::{self, shard_service_client::ShardServiceClient};
 use serde_json::{Value, json};
 use statemachine::{Command, NodeId, Origin, PeerId, Placement, ShapeNamespace, record::HandOff};
 use tokio::time::Instant;
@@ -225,6 +226,82 @@ async fn an_unchanged_page_is_not_sent_again() {
     for (etag, path) in &tags {
         let kept = *path == "/meshkit/shards/orders/3";
         assert_eq!(unchanged(path, etag).await.0, if kept { 304 } else { 200 }, "{path}");
+    }
+}
+
+/// S5: what is kept of a page is what would be made anew, whatever has changed since.
+#[tokio::test]
+async fn a_page_that_is_asked_for_again_shows_what_has_changed() {
+    let world = populated().await;
+    let mut shards = ShardServiceClient::new(world.channel(1, None).await);
+    let mut paused = "ACTIVE";
+    for change in [
+        "nothing",
+        "another record",
+        "a shard of it",
+        "a shard of another",
+        "all that is held",
+    ] {
+        match change {
+            "nothing" => {}
+            "another record" => register(&world, "p5", "a", "iron").await,
+            "a shard of it" => {
+                hold(&world, "orders/2", "pause").await;
+                paused = "PAUSED";
+            }
+            "a shard of another" => {
+                hold(&world, "users/1", "pause").await;
+            }
+            _ => {
+                hold(&world, "orders/2", "resume").await;
+                paused = "ACTIVE";
+            }
+        }
+        let path = "/meshkit/shards?namespace=orders&limit=5";
+        let first = get(&world, path).await;
+        assert_eq!(get(&world, path).await, first, "{change}");
+        assert_eq!(first["items"][2]["status"], paused, "{change}");
+        let rest = format!(
+            "/meshkit/shards?namespace=orders&cursor={}",
+            first["nextCursor"].as_str().unwrap()
+        );
+        let rest = get(&world, &rest).await;
+        assert_eq!(
+            (&rest["nextCursor"], &rest["revision"]),
+            (&json!(""), &first["revision"]),
+            "{change}"
+        );
+        let items = [&first, &rest]
+            .map(|page| page["items"].as_array().unwrap().clone())
+            .concat();
+        assert_eq!(items.len(), 12);
+        for (at, item) in items.iter().enumerate() {
+            assert_eq!(
+                *item,
+                get(&world, &format!("/meshkit/shards/orders/{at}")).await,
+                "{change}"
+            );
+        }
+        let request = v1::ListShardsRequest {
+            namespace: "orders".into(),
+            limit: 5,
+            ..v1::ListShardsRequest::default()
+        };
+        for _ in 0..2 {
+            let answer = shards.list_shards(world.grpc(READ, request.clone())).await.unwrap();
+            let revision = answer
+                .metadata()
+                .get("mesh-revision")
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned();
+            let answer = answer.into_inner();
+            assert_eq!(json!(answer.revision), first["revision"], "{change}");
+            assert_eq!(revision, answer.revision.to_string(), "{change}");
+            let answer: Value = serde_json::from_str(&proto::json::to_string(&answer).unwrap()).unwrap();
+            assert_eq!(answer, first, "{change}");
+        }
     }
 }
 

@@ -111,6 +111,9 @@ section! {
         page_items_max: u64 = 1_000_u64 => within(1, 1_000);
         /// Lists kept ready for their next page; others are read from history.
         pinned_lists_max: u64 = 64_u64 => within(0, 65_536);
+        /// Memory for pages of shards as they were sent: who asks the same again, as routers do that start
+        /// together, is sent the same. 0: each page is made anew.
+        kept_pages_bytes_max: u64 = 67_108_864_u64 => within(0, 17_179_869_184);
         /// Backups that are read at once; further ones get `resource_exhausted`.
         backups_max: u64 = 2_u64 => within(1, 1_000);
         /// Watches at once; they are not counted as requests. Each takes a stream of its connection.

@@ -6,19 +6,24 @@ use std::{
     sync::Arc,
 };
 
-use proto::v1::{self, list_shards_request::Sort};
+use bytes::Bytes;
+use proto::{
+    codec::Wire as _,
+    v1::{self, list_shards_request::Sort},
+};
 use statemachine::{
-    MeshState, NamespaceId, PeerId, Revision,
+    Epoch, MeshState, NamespaceId, PeerId, Revision,
     record::{Shard, ShardId, ShardStatus},
     selector::Selector,
 };
 use tonic::Response;
 
-use super::namespace_id;
+use super::{namespace_id, pages::Kept};
 use crate::{
     Error, convert,
     cursor::Filter,
     listing::Page,
+    made::Made,
     services::{Api, Received, namespaces::existing},
 };
 
@@ -113,23 +118,60 @@ impl Api {
         let query = Query::of(request)?;
         let view = self.view(&received).await?;
         let page = Page::begin(&self.core, view, request.limit, &request.cursor, Query::filter(request))?;
+        let before = self.pages.get(&page.question());
+        if let Some(before) = before.as_ref().filter(|before| before.position == page.position) {
+            return Ok(self.made(&page, Arc::clone(&before.made)));
+        }
         let after = page.after.as_deref().map(str::parse::<ShardId>).transpose();
         let after = after.map_err(|_| Error::invalid("cursor", "is not one of ours"))?;
         let mesh = page.mesh(&self.core, &received.call).await?;
         let found = found(&mesh, &query, after.as_ref(), page.limit.saturating_add(1))?;
         let epoch = mesh.epoch();
-        let shards = found.iter().map(|shard| convert::shard_in(shard, epoch));
-        let name = |last: &v1::Shard| format!("{}/{}", last.namespace, last.shard);
-        let (items, next_cursor) = page.fill(&self.core, Some(&mesh), shards, name);
-        let answer = v1::ListShardsResponse {
-            items,
-            next_cursor,
+        let before = before.filter(|before| before.shows(&found, epoch));
+        let (items, last) = match &before {
+            Some(before) => (Bytes::copy_from_slice(before.items()), before.last.clone()),
+            None => encoded(&page, &found, epoch),
+        };
+        let rest = v1::ListShardsResponse {
+            items: Vec::new(),
+            next_cursor: match &last {
+                Some(last) => page.next(&self.core, Some(&mesh), last.clone()),
+                None => String::new(),
+            },
             revision: page.revision().0,
             epoch: epoch.0,
             version_vector: convert::version_vector(&mesh),
         };
-        Ok(self.page(&page, answer))
+        let made = Made::new(&[&items, &rest.to_wire()])?;
+        self.pages.put(Arc::new(Kept {
+            question: page.question(),
+            position: page.position,
+            epoch,
+            found,
+            last,
+            items: items.len(),
+            made: Arc::clone(&made),
+        }));
+        Ok(self.made(&page, made))
     }
+
+    /// A page that is sent as it was made.
+    fn made(&self, page: &Page, made: Arc<Made>) -> Response<v1::ListShardsResponse> {
+        let mut response = self.page(page, v1::ListShardsResponse::default());
+        response.extensions_mut().insert(made);
+        response
+    }
+}
+
+/// The items of a page as they are sent, in a message that has nothing else; and the last of them where there are more.
+fn encoded(page: &Page, found: &[Arc<Shard>], epoch: Epoch) -> (Bytes, Option<String>) {
+    let shards = found.iter().map(|shard| convert::shard_in(shard, epoch));
+    let (items, last) = page.fit(shards, |last| format!("{}/{}", last.namespace, last.shard));
+    let items = v1::ListShardsResponse {
+        items,
+        ..v1::ListShardsResponse::default()
+    };
+    (items.to_wire(), last)
 }
 
 /// The next shards of a list, at most `most`.
