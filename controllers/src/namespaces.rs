@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use raft::Error;
 use statemachine::{
     AdvanceReshape, BeginMoves, Command, MeshState, NamespaceId, OperationId, PlaceCopies, Placement, ShapeNamespace,
+    is_quiet,
     plan::{
         avoid::Avoid,
         reshape,
@@ -68,6 +69,9 @@ impl Controller for Namespaces {
         let view = node.handle.view();
         let placed = self.placed.take();
         let mut running = running(&view.state().mesh);
+        let now_ms = node.handle.mesh_time_ms()?;
+        // Also while there is nothing to do: a move that ended long ago says nothing about its target at the next occasion.
+        self.avoid.look(&view.state().mesh, now_ms);
         if running.is_empty() {
             return Ok(Pass::Idle);
         }
@@ -75,8 +79,6 @@ impl Controller for Namespaces {
             let behind = running.partition_point(|(operation, _)| *operation < next);
             running.rotate_left(behind);
         }
-        let now_ms = node.handle.mesh_time_ms()?;
-        self.avoid.look(&view.state().mesh, now_ms);
         let began = Instant::now();
         let (of, avoid) = (view.clone(), self.avoid.clone());
         let steps = node
@@ -153,7 +155,7 @@ impl Steps {
                     steps.placed = steps.placed.or(placed);
                     commands
                 }
-                NamespacePhase::Deleting => shape(operation, Vec::new()),
+                NamespacePhase::Deleting => taken_away(mesh, namespace, operation, avoid.1),
                 NamespacePhase::Reshaping => reshaped(mesh, namespace, operation, avoid, &mut steps.begin),
                 NamespacePhase::Active => Vec::new(),
             };
@@ -172,6 +174,16 @@ fn shape(operation: &Operation, placements: Vec<Placement>) -> Vec<Command> {
     };
     // A program of the level before has no such command, and no such operation.
     shape.command().into_iter().collect()
+}
+
+/// The next shards of a namespace that go; or its name, once nobody can serve any of them.
+fn taken_away(mesh: &MeshState, namespace: &Namespace, operation: &Operation, now_ms: u64) -> Vec<Command> {
+    let waits = mesh.shards_of(&namespace.id).next().is_none() && !is_quiet(operation, now_ms);
+    if waits {
+        Vec::new()
+    } else {
+        shape(operation, Vec::new())
+    }
 }
 
 /// The next shards of a namespace that is being made, where they belong.

@@ -193,14 +193,15 @@ impl Handle {
     }
 
     /// The state as of a moment after the call at which this node led: a majority confirmed it in a round that began
-    /// after it, shared by all who wait.
+    /// after it, shared by all who wait. Also where reads are answered by the leader's lease, which a clock that stood still
+    /// takes for fresh.
     ///
     /// # Errors
     /// [`Error::NotLeader`]: it does not lead. [`Error::Unavailable`] and [`Error::DeadlineExceeded`]: no majority
     /// confirmed it.
     pub async fn confirm_leadership(&self, deadline: Instant) -> Result<View, Error> {
         self.check_running()?;
-        let index = self.node.reads.index_here(deadline).await?;
+        let index = self.node.reads.index_confirmed(deadline).await?;
         self.applied(index, deadline, false).await?;
         Ok(self.view())
     }

@@ -289,9 +289,11 @@ impl Parts {
         let scrub = scrub::run(machine.shared.clone(), soundness.health.clone(), config.scrub);
         let calls = calls::run(identity.node, raft.clone(), pool.clone());
         let (status_sender, status) = watch::channel(watched.status());
+        let [rounds_here, rounds_confirmed] = rounds_here;
         let tasks = vec![
             AbortOnDrop(spawn(server.run(listen))),
             AbortOnDrop(spawn(rounds_here)),
+            AbortOnDrop(spawn(rounds_confirmed)),
             AbortOnDrop(spawn(rounds_anywhere)),
             AbortOnDrop(spawn(watched.clone().run(status_sender))),
             AbortOnDrop(spawn(recover)),

@@ -37,42 +37,64 @@ pub(crate) struct Reads {
     anywhere: mpsc::Sender<Waiter>,
     /// Reads of other nodes, which ask this one as the leader.
     here: mpsc::Sender<Waiter>,
+    /// Whoever has to know that this node leads, whatever its clock says of its lease.
+    confirmed: mpsc::Sender<Waiter>,
 }
 
 impl Reads {
-    /// The reads of a node, and the two loops that have to be run for them.
+    /// The reads of a node, and the loops that have to be run for them.
     pub(crate) fn new(
         raft: Raft,
         pool: Pool,
         mode: ReadMode,
         queue: usize,
         patience: Duration,
-    ) -> (Self, impl Future<Output = ()> + Send, impl Future<Output = ()> + Send) {
+    ) -> (
+        Self,
+        [impl Future<Output = ()> + Send + use<>; 2],
+        impl Future<Output = ()> + Send,
+    ) {
         let (here, here_queue) = mpsc::channel(queue);
+        let (confirmed, confirmed_queue) = mpsc::channel(queue);
         let (anywhere, anywhere_queue) = mpsc::channel(queue);
-        let leader = Leader {
+        let leads = |mode| Leader {
             raft: raft.clone(),
             mode,
+        };
+        let rounds_here = [
+            rounds_of(leads(mode), here_queue, patience),
+            rounds_of(leads(ReadMode::ReadIndex), confirmed_queue, patience),
+        ];
+        // Without leases the two are the same, and share their rounds.
+        let confirmed = match mode {
+            ReadMode::ReadIndex => here.clone(),
+            ReadMode::Lease => confirmed,
         };
         let follower = Follower {
             raft,
             pool,
             here: here.clone(),
         };
-        let rounds_here = rounds(here_queue, patience, move |deadline| {
-            let leader = leader.clone();
-            async move { leader.index(deadline).await }
-        });
         let rounds_anywhere = rounds(anywhere_queue, patience, move |deadline| {
             let follower = follower.clone();
             async move { follower.index(deadline).await }
         });
-        (Self { anywhere, here }, rounds_here, rounds_anywhere)
+        let reads = Self {
+            anywhere,
+            here,
+            confirmed,
+        };
+        (reads, rounds_here, rounds_anywhere)
     }
 
     /// The read index, asking the leader wherever it is.
     pub(crate) async fn index(&self, deadline: Instant) -> Result<u64, Error> {
         ask(&self.anywhere, deadline).await
+    }
+
+    /// The read index, if a majority confirms in a round that begins after the call that this node is the leader.
+    pub(crate) async fn index_confirmed(&self, deadline: Instant) -> Result<u64, Error> {
+        ask(&self.confirmed, deadline).await
     }
 
     /// The read index, if this node is the leader.
@@ -119,6 +141,14 @@ where
             waiter.send(outcome.clone()).ok();
         }
     }
+}
+
+/// The rounds of a leader.
+fn rounds_of(leader: Leader, queue: mpsc::Receiver<Waiter>, patience: Duration) -> impl Future<Output = ()> + Send {
+    rounds(queue, patience, move |deadline| {
+        let leader = leader.clone();
+        async move { leader.index(deadline).await }
+    })
 }
 
 #[derive(Clone)]

@@ -8,8 +8,12 @@
 //! counts as alive and nothing is under way that says otherwise; the peer counts it from when it sent the heartbeat. So
 //! whoever is suspected at mesh time `t` has stopped by `t` + lease + drift, whoever leads, and is then declared dead.
 //!
-//! Where too many are silent at once, that is put off, since it is more likely the network. Not of peers that are on their way
-//! out: their silence is expected, so it says nothing of the network, and what they own is to go elsewhere anyway.
+//! Where too many are silent at once, that is put off, since it is more likely the network, and until those that were silent
+//! have had time to be heard again: they do not come back all in one moment. Not of peers that are on their way out: their
+//! silence is expected, so it says nothing of the network, and what they own is to go elsewhere anyway.
+//!
+//! Where the history was cut off and goes on from an earlier place, leases may be out that it knows nothing of: none is given,
+//! and nobody is declared dead, until the longest of them is over.
 
 mod census;
 
@@ -55,6 +59,14 @@ impl Terms {
             steady_beats: u32::try_from(settings.presence_steady_beats).unwrap_or(u32::MAX),
             silent_percent_max: settings.presence_silent_percent_max,
         }
+    }
+
+    /// How long after the last heartbeat by which a lease of `lease_ms` was given nobody serves by it any more, in ms of mesh
+    /// time, which may run ahead by the slew.
+    #[must_use]
+    pub fn over_ms(&self, lease_ms: u64) -> u64 {
+        let real_ms = lease_ms.saturating_add(self.drift_ms);
+        real_ms.saturating_add(real_ms.saturating_mul(SLEW_MS_PER_S).div_ceil(1_000))
     }
 
     /// From one heartbeat to the next: several fit into a lease, and before a peer is late.
@@ -118,6 +130,8 @@ pub struct Table {
     terms: Terms,
     /// The longest lease that may be out: shortening the term shortens none that was given.
     longest_lease_ms: u64,
+    /// When the history was last cut off, in mesh time: what followed there may have given leases as well. 0 where it never was.
+    forked_ms: u64,
     /// When this leader began to listen: nobody is suspected before it has had time to hear of them.
     since_ms: u64,
     heard: BTreeMap<PeerId, Heard>,
@@ -146,6 +160,7 @@ impl Table {
         Self {
             terms,
             longest_lease_ms: terms.lease_ms,
+            forked_ms: 0,
             since_ms: now_ms,
             heard: BTreeMap::new(),
             accused: BTreeSet::new(),
@@ -153,10 +168,11 @@ impl Table {
     }
 
     /// Goes by other terms from now on. `longest_lease_ms` is the longest lease that any leader may have given and that may
-    /// still be good.
-    pub fn set_terms(&mut self, terms: Terms, longest_lease_ms: u64) {
+    /// still be good; `forked_ms` is when the history was last cut off, in mesh time, or 0.
+    pub fn set_terms(&mut self, terms: Terms, longest_lease_ms: u64, forked_ms: u64) {
         self.terms = terms;
         self.longest_lease_ms = longest_lease_ms.max(terms.lease_ms);
+        self.forked_ms = forked_ms;
     }
 
     /// By what peers are judged.
@@ -167,7 +183,7 @@ impl Table {
 
     /// Takes a heartbeat that came in at `received_ms`, after leadership was confirmed since. `known` is how the state has
     /// the peer that this confirmation covers. Answers for how long the peer may serve, counted from when it sent it: 0
-    /// until it counts as alive, and once it is about to stop.
+    /// until it counts as alive, once it is about to stop, and while leases may be out of a history that was cut off.
     pub fn beat(&mut self, peer: &PeerId, known: Known, received_ms: u64, report: Report) -> u64 {
         let leaving = report.condition == Condition::Leaving;
         let before = self.heard.get(peer);
@@ -191,8 +207,9 @@ impl Table {
             counted_ms,
         };
         self.heard.insert(peer.clone(), heard);
+        let over = self.is_over(self.forked_ms, received_ms);
         match known.health {
-            Health::Alive if !leaving && !self.accused.contains(peer) => self.terms.lease_ms,
+            Health::Alive if over && !leaving && !self.accused.contains(peer) => self.terms.lease_ms,
             Health::Alive | Health::Unknown | Health::Suspect | Health::Dead => 0,
         }
     }
@@ -214,7 +231,7 @@ impl Table {
     #[must_use]
     pub fn judge<'a>(&mut self, now_ms: u64, known: impl Iterator<Item = (&'a PeerId, Known)>) -> Findings {
         let mut findings = Findings::default();
-        let (mut silent, mut there) = (0_u64, 0_u64);
+        let (mut silent, mut back_again, mut there) = (0_u64, 0_u64, 0_u64);
         let mut over = Vec::new();
         for (peer, known) in known {
             let quiet = self.is_silent(peer, known.health, now_ms);
@@ -227,6 +244,7 @@ impl Table {
                 Health::Alive | Health::Suspect if !going => {
                     there += 1;
                     silent += u64::from(quiet);
+                    back_again += u64::from(!quiet && self.was_silent(known, now_ms));
                 }
                 Health::Alive | Health::Suspect | Health::Unknown | Health::Dead => {}
             }
@@ -240,7 +258,7 @@ impl Table {
                 Health::Suspect => {
                     if back {
                         findings.seen.push((peer.clone(), Health::Suspect, Health::Alive));
-                    } else if quiet && now_ms.saturating_sub(known.since_ms) >= self.over_ms() {
+                    } else if quiet && self.is_over(known.since_ms.max(self.forked_ms), now_ms) {
                         over.push((going, (peer.clone(), Health::Suspect, Health::Dead)));
                     }
                 }
@@ -251,7 +269,10 @@ impl Table {
                 }
             }
         }
-        findings.mass_silence = MassSilence::found(silent, there, self.terms.silent_percent_max);
+        let found = |silent| MassSilence::found(silent, there, self.terms.silent_percent_max);
+        let spares = over.iter().any(|(going, _)| !going);
+        // Those that have just been heard again count for as long as there is somebody who would be dead otherwise.
+        findings.mass_silence = found(silent).or_else(|| found(silent + back_again).filter(|_| spares));
         let held_back = findings.mass_silence.is_some();
         let dead = over.into_iter().filter(|(going, _)| *going || !held_back);
         findings.seen.extend(dead.map(|(_, seen)| seen));
@@ -265,10 +286,18 @@ impl Table {
         }
     }
 
-    /// How long after it was suspected nobody serves by a peer's lease any more. Mesh time may run ahead by the slew.
-    fn over_ms(&self) -> u64 {
-        let real_ms = self.longest_lease_ms.saturating_add(self.terms.drift_ms);
-        real_ms.saturating_add(real_ms.saturating_mul(SLEW_MS_PER_S).div_ceil(1_000))
+    /// Whether nobody serves any more by a lease that was given up to `since_ms`; 0 is before the first.
+    fn is_over(&self, since_ms: u64, now_ms: u64) -> bool {
+        since_ms == 0 || now_ms.saturating_sub(since_ms) >= self.terms.over_ms(self.longest_lease_ms)
+    }
+
+    /// Whether a peer that is heard was silent until so shortly ago that others may still be on their way back.
+    fn was_silent(&self, known: Known, now_ms: u64) -> bool {
+        match known.health {
+            Health::Suspect => true,
+            Health::Alive => now_ms.saturating_sub(known.since_ms) < self.terms.suspect_after_ms,
+            Health::Unknown | Health::Dead => false,
+        }
     }
 
     /// Whether a peer has been silent for too long, as far as this leader can tell. Of one that is suspected already a

@@ -212,7 +212,11 @@ impl Show for Entry {
                 relative(at, look.now).into()
             },
             Text::new(&self.action),
-            Text::new(&self.actor),
+            match self.asked_by.as_str() {
+                "" => Text::new(&self.actor),
+                asked if asked == self.actor => Text::new(asked),
+                asked => Text::new(&format!("{} for {asked}", self.actor)),
+            },
             passed(&self.previous_owner, shard.map(|shard| shard.owner.as_str())),
             shard.map_or_else(
                 || Text::from("removed").styled(style::RED),

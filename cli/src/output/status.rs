@@ -30,7 +30,11 @@ pub fn unhealthy(status: &Status) -> Option<String> {
 fn degraded(status: &Status) -> Option<String> {
     let silent = status.alarms.iter().any(|alarm| alarm.name == alarms::MASS_SILENCE);
     let silent = silent.then(|| "too many peers are silent".to_owned());
-    let reasons: Vec<String> = missing(status).into_iter().chain(silent).collect();
+    let reasons: Vec<String> = missing(status)
+        .into_iter()
+        .chain(silent)
+        .chain(unserved(status))
+        .collect();
     (!reasons.is_empty()).then(|| format!("degraded: {}", reasons.join(", ")))
 }
 
@@ -42,10 +46,22 @@ fn missing(status: &Status) -> Option<String> {
         .filter(|node| node.voter && node.role() == node::Role::Unreachable);
     let gone: Vec<String> = gone.map(|node| node.id.to_string()).collect();
     match gone.as_slice() {
-        [] => None,
+        // It is not known yet which.
+        [] => (1..voters(status))
+            .contains(&(status.voters_reachable as usize))
+            .then(|| format!("{} of {} voters answer", status.voters_reachable, voters(status))),
         [one] => Some(format!("node {one} does not answer")),
         several => Some(format!("nodes {} do not answer", several.join(", "))),
     }
+}
+
+/// The shards that nobody serves, or perhaps nobody. Those that are disabled are meant to be so.
+fn unserved(status: &Status) -> Option<String> {
+    let shards = status.shards?;
+    let without = (shards.unowned > 0).then(|| format!("{} shards without an owner", shards.unowned));
+    let silent = (shards.owned_by_silent > 0).then(|| format!("{} shards of silent peers", shards.owned_by_silent));
+    let said: Vec<String> = without.into_iter().chain(silent).collect();
+    (!said.is_empty()).then(|| said.join(", "))
 }
 
 fn voters(status: &Status) -> usize {

@@ -78,7 +78,7 @@ async fn too_many_silent_peers_are_the_first_thing_that_is_said() {
     let ran = mesh(&node, "status").await;
     assert_eq!(ran.exit, 0, "{}", ran.err);
     for said in [
-        "mesh demo, cluster dev-1: degraded: too many peers are silent, with alarms\n",
+        "mesh demo, cluster dev-1: degraded: too many peers are silent, 40 shards of silent peers, with alarms\n",
         " 18: 17 active, 1 draining; 18 suspect\n",
         " 96: 95 active, 1 disabled; 40 owned by silent peers: mesh presence list\n",
         "MASS_SILENCE  -     -      18 of 18 peers are silent at once\n",

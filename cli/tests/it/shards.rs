@@ -201,13 +201,19 @@ fn history() -> ListShardHistoryResponse {
         previous_owner: previous.into(),
         shard,
         operation: String::new(),
+        asked_by: String::new(),
     };
     let of = |number: usize| shards().get(number).cloned();
     ListShardHistoryResponse {
         items: vec![
             entry(44, "namespaces.delete", "p2", None),
             entry(43, "shards.disable", "p1", of(3)),
-            entry(42, "shards.move", "p1", of(1)),
+            Entry {
+                actor: "system:shards".into(),
+                operation: "op-40".into(),
+                asked_by: "alice".into(),
+                ..entry(42, "shards.begin_moves", "p1", of(1))
+            },
             entry(41, "namespaces.advance", "", of(0)),
         ],
         revision: 44,
@@ -716,7 +722,7 @@ async fn a_peer_that_is_undrained_and_owns_nothing_is_told_of() {
         let ran = mesh(&node, "peers undrain p1").await;
         assert_eq!(ran.exit, 0, "{}", ran.err);
         assert_eq!(
-            ran.err.contains("`mesh namespaces reshape orders --max-moved 30%`"),
+            ran.err.contains("`mesh namespaces reshape orders --max-moved SHARE`"),
             said,
             "{}",
             ran.err

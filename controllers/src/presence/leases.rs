@@ -2,7 +2,7 @@
 
 use raft::{Error, View};
 use statemachine::{
-    Revision,
+    Revision, TimelineId,
     record::{Config, Kind, Record, Settings, definition},
 };
 
@@ -27,7 +27,8 @@ impl Leases {
         let version = mesh.config().map_or(0, |config| config.meta.version);
         if self.good_for.is_none_or(|(of, until)| of != version || until <= now_ms) {
             let most_ms = definition("presence.lease").map_or(u64::MAX, |lease| lease.max);
-            self.longest_ms = longest_since(view, now_ms.saturating_sub(most_ms), most_ms)?;
+            let since_ms = now_ms.saturating_sub(looked_back_ms(most_ms, mesh.settings().presence_drift_ms));
+            self.longest_ms = longest_since(view, since_ms, most_ms)?;
             let now_in_force = self.longest_ms == mesh.settings().presence_lease_ms;
             // A longer one of before is looked at again, until it is too old to matter.
             let until_ms = if now_in_force {
@@ -38,6 +39,43 @@ impl Leases {
             self.good_for = Some((version, until_ms));
         }
         Ok(self.longest_ms)
+    }
+}
+
+/// How far back a change of the settings matters: twice as long as a lease by them may be good. Mesh time may run ahead of the
+/// peers' clocks, which may drift, and the terms of before are in force until the leader looks again.
+fn looked_back_ms(most_ms: u64, drift_ms: u64) -> u64 {
+    most_ms.saturating_add(drift_ms).saturating_mul(2)
+}
+
+/// When the history was last cut off, in ms of mesh time: where a backup was restored, or what a majority knew was lost. 0 where
+/// it never was, or so long ago that it is not kept.
+#[derive(Debug, Default)]
+pub(super) struct Forked {
+    /// The last timeline that was looked up, and its beginning.
+    known: Option<(TimelineId, u64)>,
+}
+
+impl Forked {
+    /// # Errors
+    /// History could not be read.
+    pub fn at_ms(&mut self, view: &View) -> Result<u64, Error> {
+        let timelines = view.state().mesh.mesh().map(|mesh| mesh.timelines.as_slice());
+        let Some([.., last]) = timelines.filter(|timelines| timelines.len() > 1) else {
+            return Ok(0);
+        };
+        if let Some((_, at_ms)) = self.known.filter(|(of, _)| *of == last.id) {
+            return Ok(at_ms);
+        }
+        // The first of its own is what it began with.
+        let first = Revision(last.fork.0.saturating_add(1));
+        let at_ms = if first < View::oldest(view) {
+            0
+        } else {
+            view.time_ms(first)?.unwrap_or_default()
+        };
+        self.known = Some((last.id, at_ms));
+        Ok(at_ms)
     }
 }
 

@@ -65,7 +65,7 @@ pub use self::{
     restore_mesh::{RecoverMesh, RestoreMesh},
     sessions::{BeginSession, EndSessions, SESSION_MAX_MS, SESSIONS_MAX, SESSIONS_PER_SUBJECT_MAX},
     set_config::{RollbackConfig, SetConfig},
-    shape_namespace::{BATCH_MAX as SHAPE_BATCH_MAX, Placement, ShapeNamespace},
+    shape_namespace::{BATCH_MAX as SHAPE_BATCH_MAX, Placement, ShapeNamespace, is_quiet},
     uncordon_peer::UncordonPeer,
     undrain_peer::UndrainPeer,
 };

@@ -6,13 +6,18 @@ use super::{on_namespace, reshape_namespace::give_up};
 use crate::{
     Effects, Event, Handler, NamespaceId, OperationId, PeerId, Record, Rejection, View,
     plan::shards::{Standing, standing},
+    presence::Terms,
     record::{
-        Kind, Meta, Namespace, NamespacePhase, Operation, OperationState, Phase, Shard, ShardId, ShardStatus, Step,
+        Health, Kind, Meta, Namespace, NamespacePhase, Operation, OperationState, Phase, Shard, ShardId, ShardStatus,
+        Step,
     },
 };
 
 /// The most shards of one batch: each is a record, and an entry changes at most 1,000.
 pub const BATCH_MAX: usize = 500;
+
+/// What an operation says that has taken everything away and waits for peers.
+const WAITS: &str = "waits until its peers' leases are over: one that hears nothing may still serve its shards";
 
 /// Where one shard is put.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +73,9 @@ impl ShapeNamespace {
         if count == 0 || count > left.min(BATCH_MAX) || !self.fits(view, namespace) {
             return Err(self.moved());
         }
+        // Later than that of any shard that ever was: each takes at least a revision to be raised by one. So a namespace that is made
+        // again begins above what peers of the one before may still hold, and data may remember.
+        let epoch = view.position.revision.0;
         let placements = (self.done..).zip(&self.placements);
         let shards = placements.map(|(index, placement)| {
             let shard = Shard {
@@ -78,7 +86,7 @@ impl ShapeNamespace {
                 owner: placement.owner.clone(),
                 replicas: placement.replicas.clone(),
                 status: ShardStatus::Active,
-                epoch: 1,
+                epoch,
                 mesh_epoch: view.mesh.epoch(),
                 moving: None,
                 ticket: view.origin.ticket.clone(),
@@ -126,12 +134,30 @@ impl Handler for ShapeNamespace {
                 })
             }
             NamespacePhase::Deleting => {
-                let shards = view.mesh.shards_of(id).take(BATCH_MAX);
-                let going: Vec<_> = shards.map(|shard| (Kind::Shard, shard.id.to_string())).collect();
-                let count = u32::try_from(going.len()).unwrap_or(u32::MAX);
-                let last = going.len() < BATCH_MAX;
-                effects.deletes = going;
-                let (advanced, ended) = advance(view, before, self.done.saturating_add(count), last);
+                let shards: Vec<_> = view.mesh.shards_of(id).take(BATCH_MAX).collect();
+                let count = u32::try_from(shards.len()).unwrap_or(u32::MAX);
+                let mut next = before.clone();
+                if shards.iter().any(|shard| may_be_served(view, shard)) {
+                    let terms = Terms::of(view.mesh.settings());
+                    let until_ms = view.stamp.mesh_time_ms.saturating_add(terms.over_ms(terms.lease_ms));
+                    next.terms.served_until_ms = Some(until_ms);
+                }
+                let gone = shards.len() < BATCH_MAX;
+                let quiet = is_quiet(&next, view.stamp.mesh_time_ms);
+                if gone && !quiet {
+                    if shards.is_empty() {
+                        return Err(self.moved());
+                    }
+                    if next.detail.is_empty() {
+                        next.detail = WAITS.to_owned();
+                        next.terms.waiting_since_wall_ms = Some(view.stamp.wall_ms);
+                    }
+                } else if gone && next.detail == WAITS {
+                    next.detail.clear();
+                    next.terms.waiting_since_wall_ms = None;
+                }
+                effects.deletes = shards.iter().map(|shard| (Kind::Shard, shard.id.to_string())).collect();
+                let (advanced, ended) = advance(view, &next, self.done.saturating_add(count), gone && quiet);
                 effects = effects.and(advanced);
                 if ended {
                     effects = effects
@@ -149,6 +175,25 @@ impl Handler for ShapeNamespace {
             None => effects,
         })
     }
+}
+
+/// Whether a peer may go on serving a shard that is taken away, by a lease that it has.
+fn may_be_served(view: &View<'_>, shard: &Shard) -> bool {
+    let owner = shard.owner.as_ref().and_then(|owner| view.mesh.peer(owner));
+    owner.is_some_and(|owner| match owner.health {
+        Health::Alive | Health::Suspect => true,
+        Health::Unknown | Health::Dead => false,
+    })
+}
+
+/// Whether nobody serves any more what an operation has taken away: until then its namespace keeps its name, so that nobody is
+/// given a shard that goes by the same.
+#[must_use]
+pub fn is_quiet(operation: &Operation, now_ms: u64) -> bool {
+    operation
+        .terms
+        .served_until_ms
+        .is_none_or(|until_ms| until_ms <= now_ms)
 }
 
 /// The operation, further; ended where `last`. One that was turned round has not done what it was begun for.

@@ -3,7 +3,7 @@
 use super::shards::{Layout, Members, Purpose, Standing, keeps, layout, layout_while, standing};
 use crate::{
     MeshState, PeerId,
-    record::{Cause, Namespace, NamespaceSpec, Shard, ShardId, ShardStatus, Target},
+    record::{Cause, Health, Namespace, NamespaceSpec, PeerStatus, Shard, ShardId, ShardStatus, Target},
 };
 
 /// Where a namespace's shards would be under another description of it.
@@ -67,9 +67,19 @@ fn owner_stays(mesh: &MeshState, shard: &Shard) -> bool {
 
 /// Where the target wants a shard that is at rest; none where it is there, or has to stay as it is.
 fn bound_for<'a>(mesh: &MeshState, shard: &Shard, target: &'a Target) -> Option<&'a PeerId> {
+    wanted_at(shard, target).filter(|to| mesh.peer(to).is_some_and(|peer| standing(peer) == Standing::Takes))
+}
+
+/// Where the target wants a shard that is at rest and elsewhere, whether it can go there or not.
+fn wanted_at<'a>(shard: &Shard, target: &'a Target) -> Option<&'a PeerId> {
     let to = target.owner(shard.id.index)?;
-    let takes = mesh.peer(to).is_some_and(|peer| standing(peer) == Standing::Takes);
-    (takes && shard.status == ShardStatus::Active && shard.owner.as_ref() != Some(to)).then_some(to)
+    (shard.status == ShardStatus::Active && shard.owner.as_ref() != Some(to)).then_some(to)
+}
+
+/// Whether it is not known yet if a peer takes shards: it is suspected, and will be heard again or be dead.
+fn is_in_doubt(mesh: &MeshState, peer: &PeerId) -> bool {
+    mesh.peer(peer)
+        .is_some_and(|peer| (peer.status, peer.health) == (PeerStatus::Active, Health::Suspect))
 }
 
 /// What is left of the way to a target.
@@ -79,6 +89,8 @@ pub struct Rest {
     pub begin: Vec<(ShardId, u64, PeerId, Cause)>,
     /// How many are on their way, for whatever reason.
     pub moving: u32,
+    /// How many wait to hear whether the peer that they are to go to is still there.
+    pub in_doubt: u32,
 }
 
 impl Rest {
@@ -88,6 +100,7 @@ impl Rest {
         u32::try_from(self.begin.len())
             .unwrap_or(u32::MAX)
             .saturating_add(self.moving)
+            .saturating_add(self.in_doubt)
     }
 
     /// Whether nothing is left.
@@ -107,6 +120,8 @@ pub fn rest(mesh: &MeshState, namespace: &Namespace, target: &Target) -> Rest {
         if let Some(to) = bound_for(mesh, shard, target) {
             rest.begin
                 .push((shard.id.clone(), shard.epoch, to.clone(), Cause::Placed));
+        } else if wanted_at(shard, target).is_some_and(|to| is_in_doubt(mesh, to)) {
+            rest.in_doubt += 1;
         }
     }
     rest

@@ -178,9 +178,10 @@ fn peers(mesh: &MeshState, scenario: &Scenario) -> Result<BTreeMap<PeerId, Peer>
         .map(|peer| (peer.id.clone(), (**peer).clone()))
         .collect();
     let mut named = BTreeSet::new();
-    for id in scenario.nodes.iter().map(|node| &node.id).chain(&scenario.without) {
+    let nodes = scenario.nodes.iter().map(|node| ("nodes", &node.id));
+    for (field, id) in nodes.chain(scenario.without.iter().map(|id| ("without", id))) {
         if !named.insert(id) {
-            return Err(Rejection::invalid("nodes", format!("`{id}` is named twice")));
+            return Err(Rejection::invalid(field, format!("`{id}` is named twice")));
         }
     }
     for node in &scenario.nodes {
@@ -199,15 +200,15 @@ fn peers(mesh: &MeshState, scenario: &Scenario) -> Result<BTreeMap<PeerId, Peer>
         }
         peer.spec.check()?;
     }
+    let zones: BTreeSet<String> = peers.values().map(|peer| peer.spec.zone.clone()).collect();
     for id in &scenario.without {
         if peers.remove(id).is_none() {
             return Err(Rejection::invalid("without", format!("there is no peer `{id}`")));
         }
     }
     for zone in &scenario.without_zones {
-        let before = peers.len();
         peers.retain(|_, peer| peer.spec.zone != *zone);
-        if peers.len() == before {
+        if !zones.contains(zone) {
             return Err(Rejection::invalid(
                 "withoutZones",
                 format!("no peer is in zone `{zone}`"),

@@ -38,7 +38,7 @@ pub const MASS_SILENCE: &str = "MASS_SILENCE";
 /// Too many peers are silent at once: more likely than not it is the network, or this leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MassSilence {
-    /// How many are silent.
+    /// How many are silent, or were until a moment ago where some of the others would be declared dead otherwise.
     pub silent: u64,
     /// Of how many that were there. Peers on their way out are in neither number.
     pub of: u64,

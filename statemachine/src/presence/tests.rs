@@ -107,10 +107,67 @@ fn nobody_dies_of_a_mass_silence() {
     fleet.seconds(120, |peer| peer < 6);
     assert!(fleet.mass);
     assert_eq!((fleet.count(Health::Suspect), fleet.count(Health::Dead)), (4, 0));
-    // It was the network: it is back for all but one, and that one is dead.
+    // It was the network: it is back for all but one. That one has as long to be heard as it took to miss it, and is dead then.
     fleet.seconds(3, |peer| peer != 9);
+    assert!(fleet.mass);
+    assert_eq!((fleet.count(Health::Alive), fleet.count(Health::Suspect)), (9, 1));
+    fleet.seconds(5, |peer| peer != 9);
     assert!(!fleet.mass);
     assert_eq!((fleet.count(Health::Alive), fleet.count(Health::Dead)), (9, 1));
+}
+
+#[test]
+fn who_comes_back_last_from_a_mass_silence_is_not_declared_dead() {
+    let mut fleet = Fleet::new(100);
+    fleet.seconds(3, |_| true);
+    for round in 0..2 {
+        fleet.seconds(30, |peer| peer < 55);
+        assert!(fleet.mass);
+        // They come back in the course of some seconds, and not all under the leader that saw them go.
+        for second in 0..6 {
+            fleet.seconds(1, |peer| peer < 55 + second * 8);
+            if round == 1 && second == 3 {
+                fleet.elect();
+            }
+        }
+        assert_eq!(fleet.count(Health::Dead), 0);
+        fleet.seconds(4, |_| true);
+        assert_eq!(fleet.count(Health::Alive), 100);
+        assert!(!fleet.mass);
+    }
+}
+
+#[test]
+fn a_fleet_that_begins_is_no_mass_silence() {
+    let mut fleet = Fleet::new(10);
+    for _ in 0..4 {
+        fleet.second(|_| true);
+        assert!(!fleet.mass);
+    }
+    fleet.second(|peer| peer != 3);
+    assert!(!fleet.mass);
+}
+
+#[test]
+fn where_the_history_was_cut_off_leases_wait_for_those_that_it_does_not_know_of() {
+    let mut fleet = Fleet::new(3);
+    fleet.seconds(3, |_| true);
+    fleet.seconds(6, |peer| peer != 2);
+    assert_eq!((fleet.count(Health::Alive), fleet.count(Health::Suspect)), (2, 1));
+    // A leader of what is left, long after: it has the peers as they were at the cut.
+    fleet.now_ms += 3_600_000;
+    fleet.elect();
+    let (terms, forked_ms) = (Terms::default(), fleet.now_ms);
+    fleet.table.set_terms(terms, terms.lease_ms, forked_ms);
+    fleet.leases.clear();
+    let over_ms = terms.over_ms(terms.lease_ms);
+    while fleet.now_ms + 1_000 - forked_ms < over_ms {
+        fleet.second(|peer| peer != 2);
+        assert!(fleet.leases.is_empty(), "after {} ms", fleet.now_ms - forked_ms);
+        assert_eq!(fleet.count(Health::Dead), 0);
+    }
+    fleet.second(|peer| peer != 2);
+    assert_eq!((fleet.leases.len(), fleet.count(Health::Dead)), (2, 1));
 }
 
 #[test]
@@ -253,10 +310,10 @@ fn a_shorter_lease_shortens_none_that_was_given() {
         suspect_after_ms: 1_500,
         ..Terms::default()
     };
-    fleet.table.set_terms(short, 10_000);
+    fleet.table.set_terms(short, 10_000, 0);
     fleet.seconds(12, |peer| peer != 3);
     assert_eq!(fleet.count(Health::Dead), 0);
-    fleet.table.set_terms(short, 1_000);
+    fleet.table.set_terms(short, 1_000, 0);
     fleet.seconds(1, |peer| peer != 3);
     assert_eq!(fleet.count(Health::Dead), 1);
 }

@@ -89,6 +89,8 @@ pub struct Terms {
     pub parent: Option<OperationId>,
     /// Since when it waits for what `detail` says: the leader's wall clock, ms since 1970. For people.
     pub waiting_since_wall_ms: Option<u64>,
+    /// Until when peers may serve what it has taken away, in ms of mesh time.
+    pub served_until_ms: Option<u64>,
 }
 
 /// A point in time, on both of the leader's clocks.

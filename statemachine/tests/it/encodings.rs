@@ -220,7 +220,8 @@ mod level_2 {
         transcript.propose(ObservePeers { seen }.command().unwrap(), "", None);
         let to = peer_id(7);
         transcript.propose(MoveShard { id: shard(1), to }.command().unwrap(), "room", None);
-        let moves = vec![(shard(2), 1, peer_id(7), Cause::Drained)];
+        let epoch = transcript.world.state.mesh.shard(&shard(2)).unwrap().epoch;
+        let moves = vec![(shard(2), epoch, peer_id(7), Cause::Drained)];
         let operation = None;
         transcript.propose(BeginMoves { moves, operation }.command().unwrap(), "", None);
         for (index, end, by) in [

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use meshkit_statemachine::{
     BeginMoves, CancelOperation, Command, CordonPeer, CreateNamespace, DeleteNamespace, DrainPeer, EndMoveStep, Hold,
     HoldShard, MeshState, MoveShard, NamespaceId, ObservePeers, OperationId, PeerId, PlaceCopies, Placement, Rejection,
-    ShapeNamespace, StepEnd,
+    ShapeNamespace, StepEnd, is_quiet,
     plan::{
         avoid::Avoid,
         reconcile,
         shards::{Members, Purpose, layout},
         simulate::{self, Node, Scenario, Simulation, Stage},
     },
+    presence::Terms,
     record::{
         Cause, FencingToken, HandOff, Health, MoveStep, Namespace, NamespacePhase, NamespacePolicy, NamespaceSpec,
         OperationState, Phase, Shard, ShardId, ShardStatus, StrategyKind,
@@ -203,6 +204,87 @@ fn a_namespace_is_made_in_batches_and_taken_away() {
     assert!((0..4).all(|peer| world.state.mesh.seats(&peer_id(peer)) == 0));
 }
 
+/// S3: a token that somebody still holds, or that data remembers, is less than any of a namespace of the same name.
+#[test]
+fn a_namespace_that_is_made_again_has_later_tokens() {
+    let mut world = world(3, 4, 0, HandOff::Exclusive);
+    let hold = |hold| HoldShard { id: shard_id(1), hold }.command().unwrap();
+    for _ in 0..10 {
+        world.run(hold(Hold::Disable)).unwrap();
+        world.run(hold(Hold::Enable)).unwrap();
+    }
+    let before = shard(&world, 1);
+    world
+        .run(
+            DeleteNamespace {
+                id: orders(),
+                forced: true,
+            }
+            .command()
+            .unwrap(),
+        )
+        .unwrap();
+    finish_deleting(&mut world);
+    world.run(create(4, 0, HandOff::Exclusive)).unwrap();
+    finish(&mut world, 500);
+    let after = shard(&world, 1);
+    assert!(
+        (after.mesh_epoch, after.epoch) > (before.mesh_epoch, before.epoch),
+        "{before:?} {after:?}"
+    );
+}
+
+/// S3: a peer that is cut off serves until its lease is over, whatever became of the namespace meanwhile.
+#[test]
+fn a_namespace_keeps_its_name_until_nobody_can_serve_its_shards() {
+    let mut world = world(3, 4, 0, HandOff::Exclusive);
+    for peer in 0..3 {
+        world
+            .run(observe(&peer_id(peer), Health::Unknown, Health::Alive))
+            .unwrap();
+    }
+    world
+        .run(
+            DeleteNamespace {
+                id: orders(),
+                forced: true,
+            }
+            .command()
+            .unwrap(),
+        )
+        .unwrap();
+    let operation = world
+        .state
+        .mesh
+        .namespace(&orders())
+        .unwrap()
+        .operation
+        .clone()
+        .unwrap();
+    let gone = shape(&world, &operation, 500);
+    world.run(gone).unwrap();
+    assert_eq!(world.state.mesh.shard_count(), 0);
+    let waits = world.state.mesh.operation(&operation).unwrap().clone();
+    assert!(waits.detail.contains("leases are over"), "{}", waits.detail);
+    let terms = Terms::of(world.state.mesh.settings());
+    let over_ms = terms.over_ms(terms.lease_ms);
+    assert!(over_ms > terms.lease_ms);
+    let now_ms = world.state.mesh.stamp().mesh_time_ms;
+    assert!(!is_quiet(&waits, now_ms + over_ms - 1) && is_quiet(&waits, now_ms + over_ms));
+    // A leader whose clock is ahead is not believed.
+    let early = shape(&world, &operation, 500);
+    assert!(matches!(world.run(early), Err(Rejection::OperationMoved { .. })));
+    let again = world.run(create(4, 0, HandOff::Exclusive));
+    assert!(matches!(again, Err(Rejection::AlreadyExists { .. })), "{again:?}");
+    world.now_ms += over_ms;
+    let over = shape(&world, &operation, 500);
+    world.run(over).unwrap();
+    let ended = world.state.mesh.operation(&operation).unwrap();
+    assert_eq!((ended.state, ended.detail.as_str()), (OperationState::Succeeded, ""));
+    assert!(world.state.mesh.namespace(&orders()).is_none());
+    world.run(create(4, 0, HandOff::Exclusive)).unwrap();
+}
+
 fn finish_deleting(world: &mut World) {
     while let Some(namespace) = world.state.mesh.namespace(&orders()) {
         let operation = namespace.operation.clone().unwrap();
@@ -301,9 +383,10 @@ fn held_shards_stay_and_disabling_fences() {
         world.run(move_to(1, &to)),
         Err(Rejection::ShardTransition { .. })
     ));
-    assert_eq!(shard(&world, 1).epoch, 1);
+    let first = shard(&world, 1);
+    assert_eq!(first.epoch, first.meta.created.revision.0);
     world.run(hold(Hold::Disable)).unwrap();
-    assert_eq!(shard(&world, 1).epoch, 2);
+    assert_eq!(shard(&world, 1).epoch, first.epoch + 1);
     assert!(matches!(
         world.run(hold(Hold::Resume)),
         Err(Rejection::ShardTransition { .. })
@@ -311,7 +394,7 @@ fn held_shards_stay_and_disabling_fences() {
     world.run(hold(Hold::Enable)).unwrap();
     assert_eq!(
         (shard(&world, 1).epoch, shard(&world, 1).status),
-        (3, ShardStatus::Active)
+        (first.epoch + 2, ShardStatus::Active)
     );
 }
 
@@ -327,7 +410,14 @@ fn batches_of_moves_keep_to_the_limits() {
     let owned: Vec<ShardId> = world.state.mesh.owned_by(&from).cloned().collect();
     let moves = owned
         .iter()
-        .map(|id| (id.clone(), 1, peer_id(1), Cause::Drained))
+        .map(|id| {
+            (
+                id.clone(),
+                world.state.mesh.shard(id).unwrap().epoch,
+                peer_id(1),
+                Cause::Drained,
+            )
+        })
         .collect();
     let begin = BeginMoves { moves, operation: None };
     world.run(begin.command().unwrap()).unwrap();

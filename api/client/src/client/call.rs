@@ -17,6 +17,8 @@ use crate::{
     rng,
 };
 
+/// How often an attempt is given twice the time of the one before.
+const LATE_MAX: u32 = 8;
 /// Requests of one call at most, whatever the deadline.
 const ATTEMPTS_MAX: u32 = 1_000;
 
@@ -33,6 +35,8 @@ pub(super) struct Call<'a> {
     deadline: Instant,
     route: Route,
     attempts: u32,
+    /// How many of them were not answered in time.
+    late: u32,
     /// The last answer that was not final.
     last: Option<Error>,
     /// True once a mutation was sent and its outcome is not known.
@@ -89,6 +93,7 @@ impl<'a> Call<'a> {
                 if options.once { 1 } else { ROUNDS_MAX },
             ),
             attempts: 0,
+            late: 0,
             last: None,
             unknown: false,
             last_open: false,
@@ -106,10 +111,11 @@ impl<'a> Call<'a> {
             .unwrap_or_else(|| self.shared.start(self.rpc.leader));
         loop {
             self.attempts += 1;
+            // What takes its time is given more of it at each attempt: it would never be done otherwise.
             let patience = if self.once_only() {
                 self.timeout
             } else {
-                self.shared.attempt_timeout
+                self.shared.attempt_timeout.saturating_mul(1 << self.late.min(LATE_MAX))
             };
             let limit = self.options.attempt_timeout.unwrap_or(patience);
             let by = self.deadline.min(Instant::now() + limit);
@@ -160,6 +166,7 @@ impl<'a> Call<'a> {
             Failed::NotConnected(error) => self.route.not_connected(endpoint, error, entropy),
             Failed::Refused { error, broke } => {
                 let said = verdict(&error, broke);
+                self.late += u32::from(error.code() == "deadline_exceeded");
                 self.last_open = said == Verdict::Open;
                 self.unknown = self.changes
                     && match said {

@@ -62,13 +62,29 @@ struct Lease {
     epoch: u64,
 }
 
-/// An acknowledgement on its way.
+/// An acknowledgement that has to be made.
 #[derive(Debug, Clone, Copy)]
 struct Ack {
     begun: u64,
     step: Step,
-    /// When to send it again; none while it is on its way or done.
-    again: Option<Duration>,
+    sent: Sent,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    OnItsWay,
+    /// It was not taken, and is sent again then.
+    Again(Duration),
+    /// It was taken, or is of no use.
+    Done,
+}
+
+/// A peer that stops.
+#[derive(Debug, Clone, Copy)]
+struct Leaving {
+    since: Duration,
+    /// Whether the mesh has been told, or does not want to hear of it.
+    told: bool,
 }
 
 /// What a peer knows and does.
@@ -93,8 +109,41 @@ pub struct Core {
     /// Those that it failed to stop: never said to be stopped, and served again once the mesh gives their move up.
     unsure: BTreeSet<ShardKey>,
     preparing: BTreeMap<ShardKey, (u64, Preparation)>,
+    /// Those of which a preparation has not ended, be it of use or not: nothing else is begun on them.
+    busy: BTreeSet<ShardKey>,
     acks: BTreeMap<ShardKey, Ack>,
+    leaving: Option<Leaving>,
+    /// What was last looked at all shards for.
+    gate: Gate,
+    /// What was changed or ended since then. What follows for a shard depends on it and on the gate alone, so that one of
+    /// thousands costs as much as one of a few.
+    touched: Touched,
+}
+
+/// What every shard's lot depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Gate {
+    epoch: u64,
     leaving: bool,
+    leased: bool,
+    /// Whether the view is of the epoch that is known.
+    of_this_epoch: bool,
+    /// Whether it is as late as it has to be.
+    late_enough: bool,
+}
+
+#[derive(Debug)]
+enum Touched {
+    All,
+    Some(BTreeSet<ShardKey>),
+}
+
+impl Touched {
+    fn add(&mut self, shard: &ShardKey) {
+        if let Self::Some(shards) = self {
+            shards.insert(shard.clone());
+        }
+    }
 }
 
 impl Core {
@@ -114,9 +163,18 @@ impl Core {
             stopping: BTreeSet::new(),
             unsure: BTreeSet::new(),
             preparing: BTreeMap::new(),
+            busy: BTreeSet::new(),
             acks: BTreeMap::new(),
-            leaving: false,
+            leaving: None,
+            gate: Gate::default(),
+            touched: Touched::All,
         }
+    }
+
+    /// Has the next event look at every shard.
+    #[cfg(test)]
+    pub(super) fn touch_all(&mut self) {
+        self.touched = Touched::All;
     }
 
     /// Until when it may serve, where nothing more is heard.
@@ -135,15 +193,24 @@ impl Core {
         &self.serving
     }
 
-    /// Whether nothing that was begun is still going on.
+    /// Whether no work on any shard is under way.
     pub fn is_idle(&self) -> bool {
         self.serving.is_empty() && self.stopping.is_empty()
+    }
+
+    /// Whether nobody waits for anything that a peer which stops has to say: that it does, and what it has done.
+    pub fn has_said_all(&self) -> bool {
+        let told = self.leaving.is_none_or(|leaving| leaving.told);
+        told && self.acks.values().all(|ack| ack.sent == Sent::Done)
     }
 
     /// When it has to be told the time next.
     pub fn wake(&self) -> Option<Duration> {
         let lease = self.lease_until().filter(|_| !self.serving.is_empty());
-        let acks = self.acks.values().filter_map(|ack| ack.again);
+        let acks = self.acks.values().filter_map(|ack| match ack.sent {
+            Sent::Again(at) => Some(at),
+            Sent::OnItsWay | Sent::Done => None,
+        });
         self.beat_due.into_iter().chain(lease).chain(acks).min()
     }
 
@@ -159,12 +226,18 @@ impl Core {
                 next,
             } => {
                 let revision = view_revision;
+                if let Some(leaving) = self.leaving.as_mut().filter(|leaving| sent >= leaving.since) {
+                    leaving.told = true;
+                }
                 self.answered(now, sent, lease, At { epoch, revision }, next);
             }
             Event::Unanswered => self.beat_due = Some(now + RETRY),
             Event::Refused => {
                 self.lease = None;
                 self.beat_due = Some(now + NEXT);
+                if let Some(leaving) = &mut self.leaving {
+                    leaving.told = true;
+                }
             }
             Event::Begun { mesh, epoch } => self.begun(now, mesh, epoch),
             Event::View(update) => {
@@ -172,12 +245,18 @@ impl Core {
                 self.hear_of(now, self.stream.unwrap_or_default());
             }
             Event::Prepared { shard, begun, ready } => {
+                self.touched.add(&shard);
+                self.busy.remove(&shard);
                 if let Some(preparation) = self.preparing.get_mut(&shard).filter(|(move_, _)| *move_ == begun) {
                     preparation.1 = if ready { Preparation::Ready } else { Preparation::Failed };
                 }
             }
-            Event::Stopped { shard } => drop(self.stopping.remove(&shard)),
+            Event::Stopped { shard } => {
+                self.touched.add(&shard);
+                self.stopping.remove(&shard);
+            }
             Event::StopFailed { shard } => {
+                self.touched.add(&shard);
                 if self.stopping.remove(&shard) {
                     self.unsure.insert(shard);
                 }
@@ -193,11 +272,12 @@ impl Core {
                     .get_mut(&shard)
                     .filter(|ack| (ack.begun, ack.step) == (begun, step))
                 {
-                    ack.again = (!done).then(|| now + RETRY);
+                    ack.sent = if done { Sent::Done } else { Sent::Again(now + RETRY) };
                 }
             }
             Event::Leave => {
-                self.leaving = true;
+                let (since, told) = (now, false);
+                self.leaving = Some(Leaving { since, told });
                 self.beat_due = Some(now);
             }
         }
@@ -240,6 +320,7 @@ impl Core {
             self.known.epoch = 0;
             self.known_since = now;
             self.view.clear();
+            self.touched = Touched::All;
             (self.seen, self.floor, self.lease) = (None, At::default(), None);
             self.beat_due = Some(now);
         }
@@ -268,6 +349,7 @@ impl Core {
         match update {
             Update::Whole { revision, shards } => {
                 self.view.clear();
+                self.touched = Touched::All;
                 shards.into_iter().for_each(|shard| self.put(shard));
                 self.seen = Some(self.at(revision));
             }
@@ -277,7 +359,9 @@ impl Core {
                         Change::Is(shard) => self.put(shard),
                         Change::Gone { namespace, shard } => {
                             let namespace = Arc::from(namespace);
-                            self.view.remove(&ShardKey { namespace, shard });
+                            let key = ShardKey { namespace, shard };
+                            self.touched.add(&key);
+                            self.view.remove(&key);
                         }
                     }
                 }
@@ -316,6 +400,7 @@ impl Core {
             token,
             moving,
         };
+        self.touched.add(&key);
         self.view.insert(key, seen);
     }
 
@@ -332,10 +417,27 @@ impl Core {
         self.seen.is_some_and(|seen| seen.epoch >= self.known.epoch)
     }
 
+    /// What every shard's lot depends on, now.
+    fn gate(&self, now: Duration) -> Gate {
+        Gate {
+            epoch: self.known.epoch,
+            leaving: self.leaving.is_some(),
+            leased: self.has_lease(now),
+            of_this_epoch: self.is_of_this_epoch(),
+            late_enough: self.seen.is_some_and(|seen| seen >= self.floor),
+        }
+    }
+
     /// The token to serve a shard under; none where it is not to be served.
-    fn may_serve(&self, now: Duration, key: &ShardKey) -> Option<Token> {
-        let current = self.is_of_this_epoch() && self.seen.is_some_and(|seen| seen >= self.floor);
-        if self.leaving || !current || !self.has_lease(now) {
+    fn may_serve(&self, gate: Gate, key: &ShardKey) -> Option<Token> {
+        let Gate {
+            epoch: _,
+            leaving,
+            leased,
+            of_this_epoch,
+            late_enough,
+        } = gate;
+        if leaving || !leased || !of_this_epoch || !late_enough {
             return None;
         }
         self.view
@@ -347,7 +449,7 @@ impl Core {
     fn why_not(&self, now: Duration, key: &ShardKey) -> Why {
         let of_before = self.lease.is_some_and(|lease| lease.epoch < self.known.epoch);
         match self.view.get(key) {
-            _ if self.leaving => Why::Leaving,
+            _ if self.leaving.is_some() => Why::Leaving,
             _ if of_before || !self.is_of_this_epoch() => Why::Epoch,
             _ if !self.has_lease(now) => Why::Lease,
             Some(seen) if seen.mine && seen.moving.is_some() => Why::Moving,

@@ -30,8 +30,11 @@ use crate::{Client, shards::Token};
 pub use event::{Condition, ShardKey, Why};
 pub use wire::{ClientWire, Wire};
 
-/// What the program does with its shards. A `prepare` that panics counts as one that failed. Calls for one shard come one after the other; those for different shards may run
-/// beside each other.
+/// What the program does with its shards. Calls for one shard come one after the other, so a `prepare` that takes long, of use or
+/// not, holds up whatever comes next for its shard; those for different shards may run beside each other.
+///
+/// A `prepare` that panics counts as one that failed. If `abandon` or `start` panics, the peer ends: it serves until its lease
+/// runs out, and then nothing.
 pub trait Duty: Send + Sync + 'static {
     /// Gets ready to serve a shard that is about to come, such as by reading its data. `Err` gives the move up: the shard
     /// stays where it is.

@@ -36,6 +36,8 @@ const ACKS_MAX: usize = 16;
 const PREPARING_MAX: usize = 64;
 /// The pause before a watch is begun again that ended.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long a peer that stops, and whose work has ended, tries to say so to a mesh that does not answer.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// The longest lease or pause that is believed: a day.
 const PERIOD_MAX: Duration = Duration::from_secs(86_400);
 
@@ -53,10 +55,24 @@ pub(super) async fn run(peer: Peer, stop: impl Future<Output = ()> + Send) {
     };
     let mut stop = std::pin::pin!(stop);
     running.on(Event::Tick);
-    let leave_by = loop {
+    // Once it is told to stop: until when at the most.
+    let mut end: Option<Instant> = None;
+    let mut idle_since: Option<Instant> = None;
+    loop {
+        if end.is_some() && running.core.is_idle() {
+            if running.core.has_said_all() {
+                break;
+            }
+            idle_since = idle_since.or_else(|| Some(Instant::now()));
+        }
         let wake = running.core.wake().map(|at| running.began + at);
+        let farewell = idle_since.map(|since| since + FAREWELL);
         tokio::select! {
-            () = &mut stop => break Instant::now() + running.peer.stop_within,
+            () = &mut stop, if end.is_none() => {
+                end = Some(Instant::now() + running.peer.stop_within);
+                running.on(Event::Leave);
+            }
+            () = sleep_until(end.into_iter().chain(farewell).min()) => break,
             next = running.heard.recv(), if running.again.is_none() => match next {
                 Some(next) => running.hear(next),
                 // Not while a node can be asked; were it so, nothing would be heard any more.
@@ -65,13 +81,6 @@ pub(super) async fn run(peer: Peer, stop: impl Future<Output = ()> + Send) {
             () = sleep_until(running.again) => running.follow(running.core.known().clone()),
             done = running.work.join_next(), if !running.work.is_empty() => running.done(done),
             () = sleep_until(wake) => running.on(Event::Tick),
-        }
-    };
-    running.on(Event::Leave);
-    while !running.core.is_idle() {
-        tokio::select! {
-            done = running.work.join_next(), if !running.work.is_empty() => running.done(done),
-            () = tokio::time::sleep_until(leave_by) => break,
         }
     }
 }
@@ -125,11 +134,16 @@ impl Running {
             // Before anything is told to the program: what is not to be served any more is not, from here on.
             let mut held = self.peer.serving.held.write();
             held.until = self.core.lease_until().map(|until| self.began + until);
-            if actions
-                .iter()
-                .any(|action| matches!(action, Action::Start { .. } | Action::Stop { .. }))
-            {
-                held.tokens.clone_from(self.core.serving());
+            for action in &actions {
+                match action {
+                    Action::Start { shard, token } => drop(held.tokens.insert(shard.clone(), *token)),
+                    Action::Stop { shard, .. } => drop(held.tokens.remove(shard)),
+                    Action::Beat { .. }
+                    | Action::Follow(_)
+                    | Action::Prepare { .. }
+                    | Action::Abandon { .. }
+                    | Action::Acknowledge(_) => {}
+                }
             }
         }
         actions.into_iter().for_each(|action| self.carry_out(action));

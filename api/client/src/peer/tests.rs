@@ -333,4 +333,76 @@ fn who_leaves_serves_nothing_and_says_so() {
     assert!(!core.is_idle());
     core.on(s(2), Event::Stopped { shard: key() });
     assert!(core.is_idle());
+    // What was sent before says nothing of it, and what was lost is said again.
+    core.on(s(2), answered(s(1), LEASE, 5));
+    assert!(!core.has_said_all());
+    core.on(s(3), Event::Unanswered);
+    assert_eq!(core.wake(), Some(s(3) + RETRY));
+    let again = core.on(s(3) + RETRY, Event::Tick);
+    assert!(matches!(again[..], [Action::Beat { leaving: true, .. }]), "{again:?}");
+    core.on(s(4), answered(s(3) + RETRY, Duration::ZERO, 5));
+    assert!(core.has_said_all());
+}
+
+#[test]
+fn who_leaves_in_the_middle_of_a_move_says_that_it_has_stopped() {
+    let mut core = serving();
+    core.on(s(2), Event::Leave);
+    core.on(s(2), answered(s(2), Duration::ZERO, 5));
+    core.on(s(2), is(6, moving("a", 1, "b", Step::Stopping, 6)));
+    assert!(core.has_said_all(), "its work has not ended");
+    let said = |actions: Vec<Action>| actions.iter().any(|action| matches!(action, Action::Acknowledge(_)));
+    assert!(said(core.on(s(3), Event::Stopped { shard: key() })));
+    assert!(core.is_idle() && !core.has_said_all());
+    let told = |done| Event::Told {
+        shard: key(),
+        begun: 6,
+        step: Step::Stopping,
+        done,
+    };
+    core.on(s(3), told(false));
+    assert!(!core.has_said_all());
+    assert!(said(core.on(s(4), Event::Tick)));
+    core.on(s(4), told(true));
+    assert!(core.has_said_all());
+}
+
+#[test]
+fn a_shard_is_prepared_once_at_a_time_and_not_while_it_is_stopped() {
+    let prepares = |actions: &[Action]| {
+        let begun = actions.iter().filter_map(|action| match action {
+            Action::Prepare { begun, .. } => Some(*begun),
+            _ => None,
+        });
+        begun.collect::<Vec<_>>()
+    };
+    let prepared = |begun, ready| Event::Prepared {
+        shard: key(),
+        begun,
+        ready,
+    };
+    let mut core = Core::new("b");
+    core.on(s(0), begun(1));
+    core.on(s(0), answered(s(0), LEASE, 1));
+    core.on(s(0), whole(5, vec![shard("a", 1)]));
+    let coming = |begun| moving("a", 1, "b", Step::Preparing, begun);
+    assert_eq!(prepares(&core.on(s(1), is(6, coming(6)))), [6]);
+    // The move takes too long, and is tried again while the first preparation still runs.
+    core.on(s(2), is(7, shard("a", 1)));
+    assert!(prepares(&core.on(s(3), is(8, coming(8)))).is_empty());
+    let actions = core.on(s(4), prepared(6, true));
+    assert_eq!(prepares(&actions), [8]);
+    assert!(
+        !actions.iter().any(|action| matches!(action, Action::Acknowledge(_))),
+        "it is not of this move"
+    );
+    let actions = core.on(s(5), prepared(8, true));
+    assert!(matches!(actions[..], [Action::Acknowledge(_)]), "{actions:?}");
+
+    // It serves, loses the shard, and is to have it again before its work has ended.
+    let mut core = serving();
+    core.on(s(2), is(6, shard("b", 2)));
+    let back = moving("b", 2, "a", Step::Preparing, 7);
+    assert!(prepares(&core.on(s(2), is(7, back))).is_empty());
+    assert_eq!(prepares(&core.on(s(3), Event::Stopped { shard: key() })), [7]);
 }

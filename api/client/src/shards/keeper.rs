@@ -70,6 +70,8 @@ pub(super) struct Keeper {
     counting: Option<JoinHandle<Result<Count>>>,
     /// The namespace that was asked for last in this round; the next is the one behind it.
     asked: Option<Arc<str>>,
+    /// Where that namespace was made, as far as the map knew then.
+    asked_of: Option<u64>,
 }
 
 impl Keeper {
@@ -93,6 +95,7 @@ impl Keeper {
             ask_at,
             counting: None,
             asked: None,
+            asked_of: None,
         }
     }
 
@@ -212,6 +215,7 @@ impl Keeper {
             return;
         };
         self.counting = Some(tokio::spawn(self.outside.count(namespace)));
+        self.asked_of = self.shared.view.load().made_at(namespace);
         self.asked = Some(Arc::clone(namespace));
     }
 
@@ -222,8 +226,11 @@ impl Keeper {
         match ended {
             Ok(Ok(count)) => {
                 let mut view = View::clone(&self.shared.view.load());
-                view.learn(&namespace, count);
-                self.shared.view.store(Arc::new(view));
+                // Meanwhile it may be another of that name, of which the answer says nothing.
+                if view.made_at(&namespace) == self.asked_of {
+                    view.learn(&namespace, count);
+                    self.shared.view.store(Arc::new(view));
+                }
             }
             Ok(Err(why)) => self.trouble(why.to_string()),
             Err(error) => self.trouble(error.to_string()),

@@ -97,6 +97,9 @@ struct Table {
     cells: Vector<Option<Arc<Cell>>>,
 }
 
+/// The most names of peers that are remembered: twice as many as a mesh has.
+const NAMES_MAX: usize = 20_000;
+
 /// The map at one revision.
 #[derive(Debug, Clone, Default)]
 pub(super) struct View {
@@ -187,6 +190,12 @@ impl View {
         self.epoch = self.epoch.max(epoch);
     }
 
+    /// Where the first shard of a namespace was made; none where it is not here. It tells namespaces of one name apart.
+    pub(super) fn made_at(&self, namespace: &str) -> Option<u64> {
+        let first = self.tables.get(namespace)?.cells.iter().flatten().next();
+        first.map(|cell| cell.created_revision)
+    }
+
     /// A namespace has this many shards. Not taken where it is another of the same name: one that is gone, or one whose
     /// shards are not here yet. It is asked for again then.
     pub(super) fn learn(&mut self, namespace: &str, count: Count) {
@@ -229,6 +238,7 @@ impl View {
             }
             Update::Whole { revision, shards } => {
                 let before = std::mem::take(&mut self.tables);
+                self.peers.clear();
                 for shard in shards {
                     let held = before.get(shard.namespace.as_str());
                     let held = held.and_then(|table| table.cells.get(shard.shard as usize)?.clone());
@@ -328,6 +338,10 @@ impl View {
         if let Some(known) = self.peers.get(peer) {
             return Arc::clone(known);
         }
+        // Peers come and go, and nobody says when a name is of no use any more. Whoever holds one keeps it.
+        if self.peers.len() >= NAMES_MAX {
+            self.peers.clear();
+        }
         let name: Arc<str> = Arc::from(peer);
         self.peers.insert(Arc::clone(&name), Arc::clone(&name));
         name
@@ -335,7 +349,7 @@ impl View {
 }
 
 /// Whether a record is of before the one that is held, in a mesh that is known to be at `epoch`. A shard that was made later is
-/// another one, whose epochs begin anew.
+/// another one, whatever its epoch.
 fn is_older(shard: &v1::Shard, held: &Cell, epoch: u64) -> bool {
     let token = Token::from(shard.token);
     let held_token = Token {

@@ -171,6 +171,23 @@ async fn silence_ends_at_the_deadline() {
 }
 
 #[tokio::test]
+async fn what_is_not_answered_in_time_is_given_more_of_it() {
+    let node = Fake::default();
+    node.says("GetPeer", [Reply::Silence]);
+    let client = builder(&[node.serve().await])
+        .timeout(Duration::from_millis(1_600))
+        .attempt_timeout(Duration::from_millis(100))
+        .build()
+        .expect("a client");
+    let started = Instant::now();
+    client.get_peer(get("p1")).await.expect_err("silence");
+    assert!(started.elapsed() < Duration::from_millis(3_000));
+    // 100, 200, 400 and what is left, with pauses between them.
+    let asked = node.asked().len();
+    assert!((2..=5).contains(&asked), "asked {asked} times");
+}
+
+#[tokio::test]
 async fn no_leader_for_the_whole_deadline_is_exit_3() {
     let node = Fake::default();
     node.says("CordonPeer", [Reply::not_leader(None)]);

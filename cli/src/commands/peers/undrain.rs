@@ -90,7 +90,7 @@ async fn none_comes_back(app: &mut App<'_>, client: &Client, what: &str) {
         _ => "NAMESPACE",
     };
     app.remark(&format!(
-        "{what}, and none comes back by itself: `mesh namespaces reshape {namespace} --max-moved 30%` balances them, `mesh \
-         shards simulate --namespace {namespace}` shows how many would move"
+        "{what}, and none comes back by itself: `mesh shards simulate --namespace {namespace}` shows what share would move, \
+         and `mesh namespaces reshape {namespace} --max-moved SHARE` moves it"
     ));
 }

@@ -12,6 +12,8 @@ const SUSPECT: Duration = Duration::from_secs(5);
 /// One of the two peers, and what is on its way to and from it.
 struct Node {
     core: Core,
+    /// The same, but for looking at every shard at every event.
+    thorough: Core,
     name: &'static str,
     /// Revisions that it has not seen yet.
     coming: VecDeque<Event>,
@@ -34,6 +36,7 @@ impl Node {
     fn new(name: &'static str, shard: v1::Shard) -> Self {
         Self {
             core: Core::new(name),
+            thorough: Core::new(name),
             name,
             coming: VecDeque::from([begun(1), whole(1, vec![shard])]),
             asks: false,
@@ -49,7 +52,15 @@ impl Node {
     }
 
     fn tell(&mut self, now: Duration, event: Event) {
-        for action in self.core.on(now, event) {
+        self.thorough.touch_all();
+        let actions = self.core.on(now, event.clone());
+        assert_eq!(
+            actions,
+            self.thorough.on(now, event),
+            "{} overlooked something",
+            self.name
+        );
+        for action in actions {
             match action {
                 Action::Beat { .. } => self.beats.push_back(now),
                 Action::Stop { .. } => self.stops += 1,

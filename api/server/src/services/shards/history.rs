@@ -2,7 +2,7 @@
 
 use proto::v1::{self, list_shard_history_response::Entry};
 use statemachine::{
-    Record, Recorded, Revision,
+    MeshState, OperationId, Record, Recorded, Revision,
     record::{Kind, Shard},
 };
 use tonic::Response;
@@ -56,8 +56,11 @@ impl Api {
             Ok(entries)
         };
         let call = &received.call;
-        let found: Vec<Entry> = self.core.history.read(&call.request_id, call.deadline, read).await?;
+        let mut found: Vec<Entry> = self.core.history.read(&call.request_id, call.deadline, read).await?;
         let mesh = &page.view.state().mesh;
+        for entry in &mut found {
+            explain(entry, mesh);
+        }
         // What is gone has a history as long as it is kept.
         if found.is_empty() && page.after.is_none() && mesh.shard(&shard).is_none() {
             return Err(missing(mesh, &shard));
@@ -71,6 +74,23 @@ impl Api {
             version_vector: convert::version_vector(mesh),
         };
         Ok(self.page(&page, answer))
+    }
+}
+
+/// Says of a change who wanted it and why, where a controller has made it for an operation.
+fn explain(entry: &mut Entry, mesh: &MeshState) {
+    let id = entry.operation.parse::<OperationId>().ok();
+    let Some(operation) = id.and_then(|id| mesh.operation(&id)) else {
+        return;
+    };
+    entry.asked_by.clone_from(&operation.actor);
+    for (own, its) in [
+        (&mut entry.reason, &operation.reason),
+        (&mut entry.ticket, &operation.ticket),
+    ] {
+        if own.is_empty() {
+            own.clone_from(its);
+        }
     }
 }
 
@@ -101,6 +121,7 @@ fn entry(recorded: &Recorded, id: &str) -> Option<Entry> {
         previous_owner: owner.map(ToString::to_string).unwrap_or_default(),
         shard: after.map(convert::shard),
         operation: operation.unwrap_or_default(),
+        asked_by: String::new(),
     })
 }
 

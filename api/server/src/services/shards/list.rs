@@ -18,7 +18,10 @@ use statemachine::{
 };
 use tonic::Response;
 
-use super::{namespace_id, pages::Kept};
+use super::{
+    namespace_id,
+    pages::{Kept, stands_for},
+};
 use crate::{
     Error, convert,
     cursor::Filter,
@@ -127,7 +130,8 @@ impl Api {
         let mesh = page.mesh(&self.core, &received.call).await?;
         let found = found(&mesh, &query, after.as_ref(), page.limit.saturating_add(1))?;
         let epoch = mesh.epoch();
-        let before = before.filter(|before| before.shows(&found, epoch));
+        let shown = stands_for(&found, epoch);
+        let before = before.filter(|before| before.shown == shown);
         let (items, last) = match &before {
             Some(before) => (Bytes::copy_from_slice(before.items()), before.last.clone()),
             None => encoded(&page, &found, epoch),
@@ -146,8 +150,7 @@ impl Api {
         self.pages.put(Arc::new(Kept {
             question: page.question(),
             position: page.position,
-            epoch,
-            found,
+            shown,
             last,
             items: items.len(),
             made: Arc::clone(&made),

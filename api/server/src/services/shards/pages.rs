@@ -6,15 +6,15 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use statemachine::{Epoch, Position, record::Shard};
+use statemachine::{Epoch, Hash, Position, audit, record::Shard};
 use tokio::time::Instant;
 
 use crate::{listing::Question, made::Made};
 
 /// The most pages that are kept, however small they are.
 const PAGES_MAX: usize = 256;
-/// How long one is kept for whom it is of use: as long as it is, its shards are not forgotten, whatever became of them.
-const KEEP: Duration = Duration::from_secs(10);
+/// How long one is kept.
+const KEEP: Duration = Duration::from_secs(60);
 
 /// Pages, what was asked for last at the end.
 pub(crate) struct Pages {
@@ -26,9 +26,8 @@ pub(crate) struct Pages {
 pub(crate) struct Kept {
     pub(crate) question: Question,
     pub(crate) position: Position,
-    pub(crate) epoch: Epoch,
-    /// What was found: the shards of the page, and one more where there are more.
-    pub(crate) found: Vec<Arc<Shard>>,
+    /// What stands for its items: see [`stands_for`].
+    pub(crate) shown: Hash,
     /// The last one of the page, where there are more.
     pub(crate) last: Option<String>,
     /// How many bytes of the message are its items, which come first.
@@ -38,20 +37,26 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Whether its items are these shards in this epoch of the mesh.
-    pub(crate) fn shows(&self, found: &[Arc<Shard>], epoch: Epoch) -> bool {
-        let same = |(a, b): (&Arc<Shard>, &Arc<Shard>)| Arc::ptr_eq(a, b);
-        self.epoch == epoch && self.found.len() == found.len() && self.found.iter().zip(found).all(same)
-    }
-
     /// Its items as they are sent.
     pub(crate) fn items(&self) -> &[u8] {
         self.made.message().get(..self.items).unwrap_or_default()
     }
+}
 
-    fn bytes(&self) -> usize {
-        self.made.bytes() + self.found.len() * size_of::<Arc<Shard>>()
+/// What stands for the items of a page: which shards were found, each as of when, in which epoch of the mesh. Two pages for
+/// which it is the same show the same.
+pub(crate) fn stands_for(found: &[Arc<Shard>], epoch: Epoch) -> Hash {
+    let mut all = Vec::with_capacity(found.len() * 48);
+    all.extend_from_slice(&epoch.0.to_be_bytes());
+    for shard in found {
+        let (namespace, changed) = (shard.id.namespace.as_str(), shard.meta.changed);
+        all.extend_from_slice(&(namespace.len() as u64).to_be_bytes());
+        all.extend_from_slice(namespace.as_bytes());
+        all.extend_from_slice(&shard.id.index.to_be_bytes());
+        all.extend_from_slice(&changed.timeline.0.to_be_bytes());
+        all.extend_from_slice(&changed.revision.0.to_be_bytes());
     }
+    audit::request_hash(&[&all])
 }
 
 impl Pages {
@@ -86,10 +91,10 @@ impl Pages {
     fn trim(&self, kept: &mut VecDeque<(Instant, Arc<Kept>)>) {
         let now = Instant::now();
         kept.retain(|(until, _)| *until > now);
-        let mut bytes: usize = kept.iter().map(|(_, page)| page.bytes()).sum();
+        let mut bytes: usize = kept.iter().map(|(_, page)| page.made.bytes()).sum();
         while bytes > self.bytes_max || kept.len() > PAGES_MAX {
             let Some((_, first)) = kept.pop_front() else { break };
-            bytes = bytes.saturating_sub(first.bytes());
+            bytes = bytes.saturating_sub(first.made.bytes());
         }
     }
 }
@@ -108,8 +113,7 @@ mod tests {
                 timeline: TimelineId(1),
                 revision: Revision(1),
             },
-            epoch: Epoch(1),
-            found: Vec::new(),
+            shown: stands_for(&[], Epoch(1)),
             last: None,
             items: 0,
             made: Made::new(&[&vec![0; bytes]]).unwrap(),
