@@ -520,11 +520,14 @@ fn a_simulation_is_what_would_happen_and_moves_nothing() {
 fn two_states_differ_in_what_moved_between_them() {
     let mut world = world(3, 12, 0, HandOff::Exclusive);
     let before = world.state.mesh.clone();
-    let to = another(&world, 7, 3);
+    let (to, epoch) = (another(&world, 7, 3), shard(&world, 7).epoch);
     world.run(move_to(7, &to)).unwrap();
     let changed = simulate::diff(&before, &world.state.mesh, &orders());
     assert_eq!(changed.len(), 1);
-    assert_eq!((changed[0].shard, changed[0].after.clone()), (7, Some((Some(to), 2))));
+    assert_eq!(
+        (changed[0].shard, changed[0].after.clone()),
+        (7, Some((Some(to), epoch + 1)))
+    );
     assert_eq!(simulate::diff(&before, &before, &orders()), []);
 }
 
