@@ -210,8 +210,14 @@ fn a_drain_of_a_hundred_shards_moves_each_and_takes_less_than_30_s() {
         ..v1::ListShardHistoryRequest::default()
     };
     let told = wait(observer.list_shard_history(request)).unwrap().message.items;
-    let of_the_drain = told.iter().filter(|entry| entry.operation == operation).count();
-    assert!(of_the_drain >= 2 && !operation.is_empty(), "{told:?}");
+    let of_the_drain: Vec<_> = told.iter().filter(|entry| entry.operation == operation).collect();
+    assert!(of_the_drain.len() >= 2 && !operation.is_empty(), "{told:?}");
+    for entry in of_the_drain {
+        assert!(
+            !entry.asked_by.is_empty() && entry.reason == "kernel update",
+            "{entry:?}"
+        );
+    }
     assert_eq!((owned_by(&mesh, "peer-0001"), fleet.serves("peer-0001")), (0, 0));
     fleet.served(20);
     let report = fleet.ends_well();
@@ -302,6 +308,41 @@ fn the_shards_of_dead_and_silent_peers_are_served_by_others_and_nobody_serves_tw
     let unserved = Duration::from_millis(report["unserved_longest_ms"].as_u64().unwrap());
     println!("the longest that a shard was served by nobody: {unserved:?}");
     assert!(unserved < UNSERVED_MAX, "{report:#}");
+}
+
+/// S3: neither a peer that does not hear of it nor a token of before outlives a namespace of the same name.
+#[test]
+fn a_namespace_that_is_made_again_is_served_by_nobody_twice() {
+    let mesh = Mesh::start(Options::default()).unwrap();
+    let mut fleet = Fleet::start(&mesh, 4, 40, &[]);
+    fleet.order("cut peer-0002", SOON);
+    let deleted = [
+        "namespaces",
+        "delete",
+        "demo",
+        "--force",
+        "--confirm",
+        "demo",
+        "--wait",
+        "--timeout",
+        "60s",
+    ];
+    mesh.mesh(deleted).ok().unwrap();
+    let made = [
+        "namespaces",
+        "create",
+        "demo",
+        "--shards",
+        "40",
+        "--wait",
+        "--timeout",
+        "60s",
+    ];
+    mesh.mesh(made).ok().unwrap();
+    fleet.served(DEATH_WITHIN);
+    fleet.order("mend peer-0002", SOON);
+    fleet.served(20);
+    fleet.ends_well();
 }
 
 #[test]

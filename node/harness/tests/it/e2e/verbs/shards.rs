@@ -106,8 +106,10 @@ fn moving(world: &World<'_>) -> (Ask, Value) {
     }
 }
 
-fn acknowledgment(world: &World<'_>, epoch: u64) -> Ask {
+/// Under a token that is ahead of the shard's by so much.
+fn acknowledgment(world: &World<'_>, ahead: u64) -> Ask {
     let (ask, shard) = moving(world);
+    let epoch = shard["token"]["shardEpoch"].as_u64().unwrap() + ahead;
     let token = json!({ "meshEpoch": shard["token"]["meshEpoch"], "shardEpoch": epoch });
     let begun = &shard["moving"]["begun"];
     ask.and(json!({ "begun": begun, "step": shard["moving"]["step"], "token": token }))
@@ -209,7 +211,7 @@ pub fn shards() -> Vec<Row> {
         command("CancelMove", |world| moving(world).0, rejected(resting, "move_over")),
         command(
             "AcknowledgeMove",
-            |world| acknowledgment(world, 1),
+            |world| acknowledgment(world, 0),
             rejected(|world| acknowledgment(world, 77), "stale_token"),
         ),
         command(
