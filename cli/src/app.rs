@@ -14,6 +14,7 @@ use crate::{
     failure::{Detach, DetachNote, Failure},
     output::{Format, Look, clean},
     streams::Streams,
+    values::Freshness,
 };
 
 /// Streams, output format, and the way to the mesh.
@@ -30,6 +31,8 @@ pub struct App<'a> {
     told: String,
     /// The trace that this command is.
     pub traceparent: Option<String>,
+    /// How fresh what is read has to be, where that was said.
+    pub consistency: Option<Freshness>,
 }
 
 impl<'a> App<'a> {
@@ -43,7 +46,13 @@ impl<'a> App<'a> {
             client: Mutex::new(None),
             told: String::new(),
             traceparent: None,
+            consistency: None,
         }
+    }
+
+    /// How fresh what is read has to be.
+    pub fn freshness(&self) -> Freshness {
+        self.consistency.unwrap_or(Freshness::Linearizable)
     }
 
     /// The output format.
@@ -80,6 +89,10 @@ impl<'a> App<'a> {
         let builder = builder.user_agent(concat!("mesh/", env!("CARGO_PKG_VERSION")));
         let builder = match &self.traceparent {
             Some(traceparent) => builder.traceparent(traceparent),
+            None => builder,
+        };
+        let builder = match self.consistency {
+            Some(freshness) => builder.consistency(freshness.into()),
             None => builder,
         };
         Ok(made.insert(builder.build()?).clone())

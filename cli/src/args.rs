@@ -8,7 +8,7 @@ use api_client::{
 };
 use clap::{Args, Parser};
 
-use crate::{commands::Command, output::Format};
+use crate::{commands::Command, output::Format, values::Freshness};
 
 /// Operates a MeshKit mesh.
 #[derive(Debug, Parser)]
@@ -56,6 +56,9 @@ pub struct Global {
     /// Limit of each request, retries included, such as 20s [default: 10s]
     #[arg(long, global = true, value_name = "DURATION", value_parser = crate::values::duration, allow_hyphen_values = true)]
     request_timeout: Option<Duration>,
+    /// How fresh what is read has to be: without a quorum, local shows what one node knows [default: linearizable]
+    #[arg(long, global = true, value_name = "HOW", value_enum, ignore_case = true)]
+    pub(crate) consistency: Option<Freshness>,
     /// Protocol: h3, h2, or auto for HTTP/3 where it can be had [default: auto]
     #[arg(long, global = true, value_name = "NAME")]
     transport: Option<String>,

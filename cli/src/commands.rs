@@ -73,7 +73,7 @@ pub enum Command {
     #[command(subcommand)]
     Leader(leader::Verb),
     /// How the mesh is: quorum, leader, lag, alarms
-    Status(status::Args),
+    Status,
     /// Finish an upgrade, once every node runs the newer program
     #[command(subcommand)]
     Upgrade(upgrade::Verb),
@@ -115,7 +115,7 @@ pub async fn run(app: &mut App<'_>, command: Command) -> Result<(), Failure> {
         Command::Alarms(verb) => alarms::run(app, verb).await,
         Command::Members(verb) => members::run(app, verb).await,
         Command::Leader(verb) => leader::run(app, verb).await,
-        Command::Status(args) => status::run(app, &args).await,
+        Command::Status => status::run(app).await,
         Command::Upgrade(verb) => upgrade::run(app, verb).await,
         Command::Backup(verb) => backup::run(app, verb).await,
         Command::Auth(verb) => auth::run(app, verb).await,

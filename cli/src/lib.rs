@@ -110,8 +110,10 @@ async fn answer(cli: Cli, environment: Environment, streams: &mut Streams, trace
         Err(error) => return failure::report(streams, &Failure::Problem(error), false),
     };
     let json = format.value.is_machine();
+    let consistency = cli.global.consistency;
     let mut app = app::App::new(streams, format, cli.global.flags(), environment);
     app.traceparent = traceparent;
+    app.consistency = consistency;
     let detach = app.detach_note();
     let result = tokio::select! {
         // First, so that Ctrl-C is heard before the command asks or sends anything: unheard it just kills.

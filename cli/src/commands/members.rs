@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// List the nodes of the cluster: who votes, who lags
-    List(list::Args),
+    List,
     /// Give leave for one new node to join; prints the token that it needs
     Invite(invite::Args),
     /// Add a node that runs already and waits for its cluster
@@ -35,7 +35,7 @@ pub enum Verb {
 /// Runs one verb.
 pub async fn run(app: &mut App<'_>, verb: Verb) -> Result<(), Failure> {
     match verb {
-        Verb::List(args) => list::run(app, &args).await,
+        Verb::List => list::run(app).await,
         Verb::Invite(args) => invite::run(app, args).await,
         Verb::Add(args) => add::run(app, args).await,
         Verb::Promote(args) => promote::run(app, args).await,

@@ -10,25 +10,16 @@ use crate::{
     failure::Failure,
     nodes,
     output::{Format, clean, json, status},
-    values::Freshness,
 };
 
 /// How long the other nodes have to tell of their warnings.
 const WARNINGS_WITHIN: Duration = Duration::from_secs(1);
 
-/// Whose word.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// As the leader knows it, where it answers; or as the node that is asked knows it by itself
-    #[arg(long, value_name = "HOW", default_value = "linearizable")]
-    consistency: Freshness,
-}
-
-/// Shows the status, and fails with exit code 1 where there is no quorum or no leader.
-pub async fn run(app: &mut App<'_>, args: &Args) -> Result<(), Failure> {
+/// Shows the status, as the leader knows it where it answers, or as the node that is asked knows it by itself; and fails with exit code 1 where there is no quorum or no leader.
+pub async fn run(app: &mut App<'_>) -> Result<(), Failure> {
     let client = app.client()?;
     let options = CallOptions {
-        consistency: Some(args.consistency.into()),
+        consistency: Some(app.freshness().into()),
         ..CallOptions::default()
     };
     let answer = client.call::<GetStatus>(GetStatusRequest {}, options).await?;

@@ -16,9 +16,6 @@ pub struct Args {
     /// Replace the file if there is one
     #[arg(long)]
     force: bool,
-    /// Which state: with everything that was acknowledged, or what the answering node has, where there is no quorum
-    #[arg(long, value_name = "HOW", default_value = "linearizable")]
-    consistency: Freshness,
     /// Why, for the audit trail
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = crate::values::words)]
     reason: String,
@@ -36,8 +33,9 @@ pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
         reason: args.reason,
         ticket: args.ticket,
     };
-    let begun = client.save_backup(request, Some(args.consistency.into())).await;
-    let mut stream = begun.map_err(|error| without_quorum(error, args.consistency))?;
+    let freshness = app.freshness();
+    let begun = client.save_backup(request, Some(freshness.into())).await;
+    let mut stream = begun.map_err(|error| without_quorum(error, freshness))?;
     let mut receiver = Receiver::new();
     let mut bytes = 0;
     while let Some(chunk) = stream.next().await.map_err(broke_off)? {

@@ -72,6 +72,11 @@ fn a_removal_right_after_a_death_stops_nothing() {
         .unwrap()
         .stdout;
     assert!(!listed.contains("not through"), "{listed}");
+    // What one node knows is shown, whatever is read.
+    let peers = mesh.mesh(["peers", "list", "--consistency", "local", "-o", "name"]);
+    assert!(peers.ok().unwrap().stdout.contains("peer/by-two"));
+    let majority = mesh.mesh(["peers", "list", "--request-timeout", "3s"]);
+    assert!(!majority.success(), "{majority:?}");
     mesh.restart(others[1]).unwrap();
     mesh.wait_ready(others[1], SOON).unwrap();
     agreed(&mesh);
