@@ -22,6 +22,7 @@ pub mod output;
 mod part;
 mod peers;
 mod preview;
+mod progress;
 mod prompt;
 mod silent;
 mod staged;

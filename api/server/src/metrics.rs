@@ -70,6 +70,13 @@ pub struct BackupLabels {
     pub end: &'static str,
 }
 
+/// Labels of a page of shards.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PageLabels {
+    /// `anew`; `kept`, sent as it was made for somebody before; or `items` where only those were.
+    pub made: &'static str,
+}
+
 /// Labels of watches that are open.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct WatchLabels {
@@ -124,6 +131,7 @@ pub(crate) struct Metrics {
     /// Backups that ended, by `whole` or not.
     pub(crate) backups: Family<BackupLabels, Counter>,
     pub(crate) backup_bytes: Counter,
+    pub(crate) shard_pages: Family<PageLabels, Counter>,
     pub(crate) heartbeats: Family<HeartbeatLabels, Counter>,
     pub(crate) watches: Family<WatchLabels, Gauge>,
     pub(crate) watch_messages: Family<WatchMessageLabels, Counter>,
@@ -184,6 +192,7 @@ impl Metrics {
             panics: Panics::new(Counter::default()),
             backups: Family::default(),
             backup_bytes: Counter::default(),
+            shard_pages: Family::default(),
             heartbeats: Family::default(),
             watches: Family::default(),
             watch_messages: Family::default(),
@@ -252,6 +261,11 @@ impl Metrics {
             "backup_bytes",
             "Bytes of backups that were handed to callers",
             metrics.backup_bytes.clone(),
+        );
+        registry.register(
+            "shard_pages",
+            "Pages of shards, by what of them was kept from one before",
+            metrics.shard_pages.clone(),
         );
         registry.register(
             "heartbeats",

@@ -7,10 +7,7 @@ mod tail;
 mod verify;
 mod which;
 
-use std::time::Duration;
-
 use clap::Subcommand;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::{app::App, failure::Failure};
 
@@ -38,17 +35,4 @@ pub async fn run(app: &mut App<'_>, verb: Verb) -> Result<(), Failure> {
         Verb::Checkpoints(args) => checkpoints::run(app, args).await,
         Verb::Verify(args) => verify::run(app, args).await,
     }
-}
-
-/// A line of progress on a terminal; nothing elsewhere.
-fn progress(app: &App<'_>) -> ProgressBar {
-    if !app.streams.err_is_terminal {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(120));
-    bar
 }

@@ -7,7 +7,6 @@ use std::path::Path;
 
 use api_client::backup::{End, Header};
 use clap::Subcommand;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use crate::{
@@ -157,19 +156,6 @@ fn show(app: &mut App<'_>, headline: &str, document: &Document) -> Result<(), Fa
         }
     };
     Ok(app.text(&text)?)
-}
-
-/// A line of progress on a terminal; nothing elsewhere.
-fn progress(app: &App<'_>) -> ProgressBar {
-    if !app.streams.err_is_terminal {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(std::time::Duration::from_millis(120));
-    bar
 }
 
 /// `12.3 MiB`, for people who wait.

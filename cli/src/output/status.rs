@@ -13,12 +13,12 @@ use super::{
 pub fn unhealthy(status: &Status) -> Option<String> {
     let mut reasons = Vec::new();
     if !status.quorum {
-        reasons.push(format!(
-            "no quorum ({} of {} voters answer, {} are needed)",
-            status.voters_reachable,
-            voters(status),
-            status.voters_needed
-        ));
+        let (voters, needed) = (voters(status), status.voters_needed);
+        reasons.push(match status.voters_reachable {
+            // Only a leader knows how many answer.
+            0 => format!("no quorum ({needed} of {voters} voters are needed)"),
+            answer => format!("no quorum ({answer} of {voters} voters answer, {needed} are needed)"),
+        });
     }
     if status.leader.is_none() {
         reasons.push("no leader".to_owned());
@@ -134,6 +134,10 @@ fn summary(status: &Status, over: &str, look: Look) -> Vec<(&'static str, Text)>
     let voters = voters(status);
     let quorum = match (status.quorum, status.voters_reachable) {
         // A follower hears of its leader alone.
+        (false, 0) => format!(
+            "none that is heard of; {} of {voters} voters are needed",
+            status.voters_needed
+        ),
         (true, 0) => format!("a leader is heard of; how many of {voters} voters answer, it alone knows"),
         (_, answer) => format!("{answer} of {voters} voters answer, {} needed", status.voters_needed),
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use meshkit_raft::engine::memory::Fault;
 use meshkit_raft::testing::{self, config};
-use meshkit_raft::{Consistency, Error, FatalKind, Role, Threads};
+use meshkit_raft::{Config, Consistency, Error, FatalKind, ReadMode, Role, Threads};
 use statemachine::cluster::{self, NodeFacts};
 use statemachine::record::Kind;
 use statemachine::{ClusterId, NodeId, Record, Revision, Stamp};
@@ -184,6 +184,31 @@ async fn without_a_majority_nothing_is_promised() {
     assert!(leader.read(Consistency::Local, deadline).await.is_ok());
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(!leader.status().quorum.ok);
+}
+
+/// Peers' leases hang on it, whatever the leader's clock says of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_is_confirmed_by_a_majority_also_where_reads_go_by_a_lease() {
+    let mut world = World::start(
+        3,
+        Config {
+            reads: ReadMode::Lease,
+            // Long enough not to end before the test does.
+            election_timeout_min: Duration::from_secs(10),
+            election_timeout_max: Duration::from_secs(20),
+            ..config()
+        },
+    )
+    .await;
+    let leader = world.leader().await;
+    leader.confirm_leadership(soon()).await.unwrap();
+    for follower in world.followers(&leader) {
+        world.stop(follower.node().0).await;
+    }
+    leader.read(Consistency::Linearizable, soon()).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let error = leader.confirm_leadership(deadline).await.expect_err("no majority");
+    assert!(error.is_retryable(), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

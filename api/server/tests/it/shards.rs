@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use statemachine::{Command, NodeId, Origin, PeerId, Placement, ShapeNamespace, record::HandOff};
 use tokio::time::Instant;
 
-use crate::world::{ADMIN, OPERATE, READ, World};
+use crate::world::{ADMIN, OBSERVE, OPERATE, READ, World};
 
 /// Commits a command as a controller does.
 async fn propose(world: &World, command: Command) {
@@ -302,6 +302,12 @@ async fn a_page_that_is_asked_for_again_shows_what_has_changed() {
             let answer: Value = serde_json::from_str(&proto::json::to_string(&answer).unwrap()).unwrap();
             assert_eq!(answer, first, "{change}");
         }
+    }
+    let metrics = world.call(OBSERVE, "GET", "/metrics", None).await;
+    let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
+    for made in ["anew", "items", "kept"] {
+        let line = format!("shard_pages_total{{made=\"{made}\"}}");
+        assert!(metrics.contains(&line), "{line}: {metrics}");
     }
 }
 

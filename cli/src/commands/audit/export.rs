@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use api_client::audit::{Export, Range};
 use serde::Serialize;
 
-use super::progress;
 use crate::{
     app::App,
     failure::Failure,
     output::{Format, clean, json, style, table},
     part::Part,
+    progress,
     values::moment,
 };
 
@@ -47,7 +47,7 @@ struct Document {
 pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
     let client = app.client()?;
     let mut part = Part::create(&args.file, args.force)?;
-    let bar = progress(app);
+    let bar = progress::line(app);
     let range = Range {
         from: args.from,
         to: args.to,

@@ -10,12 +10,12 @@ use api_client::audit::{self, Report};
 use proto::v1::{AuditCheckpoint, ListAuditCheckpointsResponse};
 use serde::Serialize;
 
-use super::progress;
 use crate::{
     app::App,
     failure::Failure,
     output::{Format, clean, json, style, table},
     part::Part,
+    progress,
 };
 
 /// A file of checkpoints is never larger: each is a few KiB.
@@ -51,7 +51,7 @@ pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
         (Some(_), Err(_)) => None,
         (None, Err(failure)) => return Err(failure),
     };
-    let bar = progress(app);
+    let bar = progress::line(app);
     let show_progress = |checked, last| bar.set_message(format!("checked {checked} of {last}"));
     let result = match &args.file {
         None => audit::verify(&app.client()?, ca.as_deref(), &exported, show_progress).await,

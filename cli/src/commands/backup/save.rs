@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use api_client::{Error, backup::Receiver};
 use proto::v1::SaveBackupRequest;
 
-use super::{Document, mebibytes, progress, show};
-use crate::{app::App, failure::Failure, part::Part, values::Freshness};
+use super::{Document, mebibytes, show};
+use crate::{app::App, failure::Failure, part::Part, progress, values::Freshness};
 
 /// Where to, and why.
 #[derive(Debug, clap::Args)]
@@ -28,7 +28,7 @@ pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
     let client = app.client()?;
     // A place to write to before anything is asked for: taking a backup is recorded.
     let mut part = Part::create(&args.file, args.force)?;
-    let bar = progress(app);
+    let bar = progress::line(app);
     let request = SaveBackupRequest {
         reason: args.reason,
         ticket: args.ticket,

@@ -4,8 +4,8 @@ use std::{fs::File, path::PathBuf};
 
 use api_client::backup;
 
-use super::{Document, Verified, mebibytes, progress, show};
-use crate::{app::App, failure::Failure};
+use super::{Document, Verified, mebibytes, show};
+use crate::{app::App, failure::Failure, progress};
 
 /// Which file.
 #[derive(Debug, clap::Args)]
@@ -22,7 +22,7 @@ pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
         )
     })?;
     let length = file.metadata().map_or(0, |metadata| metadata.len());
-    let bar = progress(app);
+    let bar = progress::line(app);
     let shown = bar.clone();
     // It blocks; an interrupt is to be heard meanwhile.
     let checked = tokio::task::spawn_blocking(move || {

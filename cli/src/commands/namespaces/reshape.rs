@@ -73,11 +73,20 @@ pub async fn run(app: &mut App<'_>, args: Args) -> Result<(), Failure> {
     let call = || client.reshape_namespace(request.clone());
     let answer = mutation::record(app, &args.mutation, "reshaping", now, call).await?;
     super::tell_operation(app, &answer);
+    if args.mutation.dry_run && !app.format().is_machine() {
+        let said = would_move(&client, &request).await?;
+        app.remark(&said);
+    }
     Ok(())
 }
 
-/// Says how much would move.
 async fn question(client: &Client, request: &ReshapeNamespaceRequest) -> Result<String, Failure> {
+    let said = would_move(client, request).await?;
+    Ok(format!("Reshape namespace {}? {said}.", clean(&request.id)))
+}
+
+/// Says how much would move.
+async fn would_move(client: &Client, request: &ReshapeNamespaceRequest) -> Result<String, Failure> {
     let simulate = SimulateShardsRequest {
         namespace: request.id.clone(),
         strategy: request.strategy,
@@ -93,8 +102,7 @@ async fn question(client: &Client, request: &ReshapeNamespaceRequest) -> Result<
         unowned => format!("; {} would have no owner", count(unowned.into(), "shard")),
     };
     Ok(format!(
-        "Reshape namespace {}? {} of {} would move ({}){bare}.",
-        clean(&request.id),
+        "{} of {} would move ({}){bare}",
         seen.moved,
         count(seen.shards.into(), "shard"),
         percent(seen.moved_permille)

@@ -12,7 +12,7 @@ use crate::{
     listing,
     mutation::{self, MutationArgs},
     output::{Format, clean, count, json},
-    values,
+    progress, values,
 };
 
 /// How many requests are under way at once where all shards of a namespace are meant: the nodes commit them together.
@@ -161,7 +161,13 @@ where
     let (call, mut under_way) = (Arc::new(call), JoinSet::new());
     let mut answers: BTreeMap<Id, Answer<Shard>> = BTreeMap::new();
     let mut refused: Vec<(Id, Error)> = Vec::new();
+    let bar = progress::line(app);
     loop {
+        bar.set_message(format!(
+            "{} of {}",
+            answers.len() + refused.len(),
+            count(meant.len() as u64, "shard")
+        ));
         while under_way.len() < AT_ONCE
             && let Some(id) = left.next()
         {
@@ -175,6 +181,7 @@ where
             Some(Err(error)) => return Err(std::io::Error::other(error).into()),
         }
     }
+    bar.finish_and_clear();
     show(
         app,
         namespace,

@@ -27,6 +27,7 @@ use crate::{
     cursor::Filter,
     listing::Page,
     made::Made,
+    metrics::PageLabels,
     services::{Api, Received, namespaces::existing},
 };
 
@@ -123,6 +124,7 @@ impl Api {
         let page = Page::begin(&self.core, view, request.limit, &request.cursor, Query::filter(request))?;
         let before = self.pages.get(&page.question());
         if let Some(before) = before.as_ref().filter(|before| before.position == page.position) {
+            self.count("kept");
             return Ok(self.made(&page, Arc::clone(&before.made)));
         }
         let after = page.after.as_deref().map(str::parse::<ShardId>).transpose();
@@ -132,6 +134,7 @@ impl Api {
         let epoch = mesh.epoch();
         let shown = stands_for(&found, epoch);
         let before = before.filter(|before| before.shown == shown);
+        self.count(if before.is_some() { "items" } else { "anew" });
         let (items, last) = match &before {
             Some(before) => (Bytes::copy_from_slice(before.items()), before.last.clone()),
             None => encoded(&page, &found, epoch),
@@ -156,6 +159,11 @@ impl Api {
             made: Arc::clone(&made),
         }));
         Ok(self.made(&page, made))
+    }
+
+    fn count(&self, made: &'static str) {
+        let pages = &self.core.metrics.shard_pages;
+        pages.get_or_create(&PageLabels { made }).inc();
     }
 
     /// A page that is sent as it was made.
