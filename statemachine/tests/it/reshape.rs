@@ -252,6 +252,33 @@ fn shards_that_are_held_stay_where_they_are() {
     assert_eq!(simulated.held, 1);
 }
 
+/// A peer that is late is waited for; one that is dead is not.
+#[test]
+fn who_is_suspected_is_not_given_up() {
+    let mut world = grown(100, 0);
+    let planned = command(&world, ring(&world), Some(1_000));
+    world.run(planned).unwrap();
+    let late = peer_id(4);
+    let rest = |world: &World| {
+        let namespace = namespace(world);
+        reshape::rest(&world.state.mesh, &namespace, namespace.target.as_ref().unwrap())
+    };
+    let all = rest(&world);
+    let bound = all.begin.iter().filter(|(_, _, to, _)| *to == late).count();
+    assert!(bound > 0 && all.in_doubt == 0);
+    world.run(observe(&late, Health::Unknown, Health::Alive)).unwrap();
+    world.run(observe(&late, Health::Alive, Health::Suspect)).unwrap();
+    let doubtful = rest(&world);
+    assert_eq!((doubtful.in_doubt as usize, doubtful.len()), (bound, all.len()));
+    assert!(doubtful.begin.iter().all(|(_, _, to, _)| *to != late));
+    world.run(observe(&late, Health::Suspect, Health::Dead)).unwrap();
+    let without = rest(&world);
+    assert_eq!(
+        (without.in_doubt, without.len() as usize),
+        (0, all.len() as usize - bound)
+    );
+}
+
 #[test]
 fn peers_that_go_leave_the_map_that_was_simulated() {
     let mut world = world(9, 900, 1, HandOff::Exclusive);

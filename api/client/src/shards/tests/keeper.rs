@@ -1,6 +1,12 @@
 //! The task that keeps a map, with a disk and a mesh that take their time.
 
-use std::{collections::BTreeMap, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use parking_lot::Mutex;
@@ -166,6 +172,71 @@ async fn a_namespace_that_cannot_be_counted_holds_up_no_other() {
     let changes = vec![gone("a-deleted"), gone("b-deleted"), gone("z-deleted")];
     kept.hears(Update::Revision { revision: 21, changes }).await;
     kept.reaches(21).await;
+}
+
+/// Says how many shards there were when it was asked, a while after that.
+struct Slow(Mutex<VecDeque<Count>>);
+
+impl Outside for Slow {
+    fn count(&self, _: &str) -> BoxFuture<'static, Result<Count>> {
+        let count = self.0.lock().pop_front();
+        async move {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            count.ok_or_else(|| Error::deadline("nobody is left to say", ""))
+        }
+        .boxed()
+    }
+
+    fn write(&self, _: &Path, _: &Saved) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_count_that_comes_late_is_not_taken_for_another_namespace_of_that_name() {
+    let old = Count { shards: 4, created: 9 };
+    let new = Count { shards: 8, created: 39 };
+    let slow = Slow(Mutex::new(VecDeque::from([old, new])));
+    let (tell, heard) = mpsc::channel(8);
+    let (_stop, stopped) = watch::channel(false);
+    let shared = Shared::new(View::default(), About::default());
+    let options = Options::default();
+    let keeper = Keeper::new(Arc::new(slow), options, Start::default(), heard, Arc::clone(&shared));
+    tokio::spawn(keeper.run(stopped));
+    let mesh = "mesh".to_owned();
+    tell.send(Heard::Begun { mesh, epoch: 1 }).await.unwrap();
+    let hears = async |update| {
+        let token = "token".to_owned();
+        tell.send(Heard::Update { update, token }).await.unwrap();
+    };
+    hears(orders(20)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // While the answer is on its way the namespace goes, and another comes.
+    let gone = |shard| Change::Gone {
+        namespace: "orders".to_owned(),
+        shard,
+    };
+    let changes = (0..4).map(gone).collect();
+    hears(Update::Revision { revision: 30, changes }).await;
+    for index in 0..2 {
+        let made = v1::Shard {
+            created_revision: 40,
+            ..shard("orders", index, "b", 40, 40)
+        };
+        hears(is(made, 40)).await;
+    }
+    let counted = || -> Vec<u32> {
+        let counts = shared.view.load().counts();
+        counts.into_iter().map(|(_, count)| count.shards).collect()
+    };
+    let found = async {
+        while counted().is_empty() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        counted()
+    };
+    let found = tokio::time::timeout(Duration::from_secs(60), found).await.unwrap();
+    assert_eq!(found, [8], "of the namespace that is there");
 }
 
 #[tokio::test(start_paused = true)]
