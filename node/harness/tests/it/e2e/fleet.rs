@@ -17,12 +17,17 @@ use proto::v1::{self, ListShardsRequest, MoveShardRequest};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::world::{SOON, client, drains_take, leader, wait};
+use super::{
+    wire::Wire,
+    world::{SOON, caller, client, drains_take, leader, wait},
+};
 
 /// Until a fleet of a few hundred peers is served, on a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 /// Until a silent peer's shards are served by others: suspected after 5 s, dead 12 s later, then moved.
 const DEATH_WITHIN: u64 = 60;
+/// The default lease and drift: after that nobody serves by a lease of before.
+const LEASES_OVER: Duration = Duration::from_secs(11);
 /// How long a dead peer's shards may be served by nobody: what it takes until it has surely stopped, and as much again.
 const UNSERVED_MAX: Duration = Duration::from_secs(36);
 /// The drain of 100 shards with the default limits.
@@ -341,6 +346,42 @@ fn a_namespace_that_is_made_again_is_served_by_nobody_twice() {
     mesh.mesh(made).ok().unwrap();
     fleet.served(DEATH_WITHIN);
     fleet.order("mend peer-0002", SOON);
+    fleet.served(20);
+    fleet.ends_well();
+}
+
+/// How many heartbeats a node has answered, with a lease or without.
+fn heartbeats(mesh: &Mesh, node: u64, lease: &str) -> u64 {
+    let text = caller(mesh, node, Wire::H2, "observe").get("/metrics").ok().text;
+    let line = format!("meshkit_api_heartbeats_total{{lease=\"{lease}\"}} ");
+    let count = text.lines().find_map(|found| found.strip_prefix(&line));
+    count.map_or(0, |count| count.parse().unwrap())
+}
+
+/// What was lost may have given shards to others, whose leases this history knows nothing of.
+#[test]
+fn after_a_recovery_nobody_serves_before_the_leases_of_what_was_lost_are_over() {
+    let mut mesh = Mesh::start(Options::default()).unwrap();
+    let mut fleet = Fleet::start(&mesh, 4, 20, &[]);
+    mesh.kill_all().unwrap();
+    let config = mesh.node(1).unwrap().config.to_str().unwrap().to_owned();
+    let cluster = mesh.info().clusters[0].id.clone();
+    let recover = ["recover", "--force-single", "--config", &config, "--confirm", &cluster];
+    mesh.programs().node(recover).ok().unwrap();
+    let began = Instant::now();
+    mesh.restart(1).unwrap();
+    for node in [2, 3] {
+        mesh.forget(node).unwrap();
+    }
+    mesh.wait_ready(1, SOON).unwrap();
+    wait_until(Duration::from_secs(60), "a lease is given", || {
+        heartbeats(&mesh, 1, "renewed") > 0
+    })
+    .unwrap();
+    let waited = began.elapsed();
+    println!("the first lease was given after {waited:?}");
+    assert!(waited >= LEASES_OVER, "{waited:?}");
+    assert!(heartbeats(&mesh, 1, "none") > 0, "nobody asked before");
     fleet.served(20);
     fleet.ends_well();
 }
