@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use raft::Error;
 use statemachine::{
     Change, Conditions, MeshState, ObservePeers, Outcome, PeerId, Request,
-    presence::{Findings, Heard, Known, MassSilence, Report, Table, Terms},
+    presence::{Findings, Heard, Known, MassSilence, Out, Report, Table, Terms},
     record::{Health, Record},
 };
 use tokio::time::Instant;
@@ -138,10 +138,10 @@ impl Presence {
     }
 
     /// What follows from what was heard by now.
-    fn judge(&self, mesh: &MeshState, terms: Terms, (longest_ms, forked_ms): (u64, u64), now_ms: u64) -> Findings {
+    fn judge(&self, mesh: &MeshState, terms: Terms, out: Out, now_ms: u64) -> Findings {
         let mut inner = self.hearing.0.lock();
         let table = inner.table.get_or_insert_with(|| Table::new(terms, now_ms));
-        table.set_terms(terms, longest_ms, forked_ms);
+        table.set_terms(terms, out);
         table.retain(|peer| mesh.peer(peer).is_some());
         let known = mesh.peers_after(None).map(|peer| (&peer.id, Known::of(peer)));
         let findings = table.judge(now_ms, known);
@@ -293,7 +293,10 @@ impl Controller for Presence {
         self.settled = false;
         let now_ms = node.handle.mesh_time_ms()?;
         let terms = Terms::of(mesh.settings());
-        let out = (self.leases.longest_ms(&view, now_ms)?, self.forked.at_ms(&view)?);
+        let out = Out {
+            longest_ms: self.leases.longest_ms(&view, now_ms)?,
+            forked_ms: self.forked.at_ms(&view)?,
+        };
         let mut seen = self.judge(mesh, terms, out, now_ms).seen;
         self.refused.leave_out(&mut seen, Instant::now());
         let (mut rest, mut refused) = (seen.as_slice(), false);

@@ -124,14 +124,20 @@ pub struct Findings {
     pub mass_silence: Option<MassSilence>,
 }
 
+/// Leases that may still be good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Out {
+    /// The longest that any leader may have given: shortening the term shortens none that was given.
+    pub longest_ms: u64,
+    /// When the history was last cut off, in mesh time: what followed there may have given leases as well.
+    pub forked_ms: Option<u64>,
+}
+
 /// What one leader has heard.
 #[derive(Debug)]
 pub struct Table {
     terms: Terms,
-    /// The longest lease that may be out: shortening the term shortens none that was given.
-    longest_lease_ms: u64,
-    /// When the history was last cut off, in mesh time: what followed there may have given leases as well. 0 where it never was.
-    forked_ms: u64,
+    out: Out,
     /// When this leader began to listen: nobody is suspected before it has had time to hear of them.
     since_ms: u64,
     heard: BTreeMap<PeerId, Heard>,
@@ -159,20 +165,23 @@ impl Table {
     pub fn new(terms: Terms, now_ms: u64) -> Self {
         Self {
             terms,
-            longest_lease_ms: terms.lease_ms,
-            forked_ms: 0,
+            out: Out {
+                longest_ms: terms.lease_ms,
+                forked_ms: None,
+            },
             since_ms: now_ms,
             heard: BTreeMap::new(),
             accused: BTreeSet::new(),
         }
     }
 
-    /// Goes by other terms from now on. `longest_lease_ms` is the longest lease that any leader may have given and that may
-    /// still be good; `forked_ms` is when the history was last cut off, in mesh time, or 0.
-    pub fn set_terms(&mut self, terms: Terms, longest_lease_ms: u64, forked_ms: u64) {
+    /// Goes by other terms from now on, with those leases of before.
+    pub fn set_terms(&mut self, terms: Terms, out: Out) {
         self.terms = terms;
-        self.longest_lease_ms = longest_lease_ms.max(terms.lease_ms);
-        self.forked_ms = forked_ms;
+        self.out = Out {
+            longest_ms: out.longest_ms.max(terms.lease_ms),
+            ..out
+        };
     }
 
     /// By what peers are judged.
@@ -207,7 +216,10 @@ impl Table {
             counted_ms,
         };
         self.heard.insert(peer.clone(), heard);
-        let over = self.is_over(self.forked_ms, received_ms);
+        let over = self
+            .out
+            .forked_ms
+            .is_none_or(|forked_ms| self.is_over(forked_ms, received_ms));
         match known.health {
             Health::Alive if over && !leaving && !self.accused.contains(peer) => self.terms.lease_ms,
             Health::Alive | Health::Unknown | Health::Suspect | Health::Dead => 0,
@@ -258,7 +270,8 @@ impl Table {
                 Health::Suspect => {
                     if back {
                         findings.seen.push((peer.clone(), Health::Suspect, Health::Alive));
-                    } else if quiet && self.is_over(known.since_ms.max(self.forked_ms), now_ms) {
+                    } else if quiet && self.is_over(known.since_ms.max(self.out.forked_ms.unwrap_or_default()), now_ms)
+                    {
                         over.push((going, (peer.clone(), Health::Suspect, Health::Dead)));
                     }
                 }
@@ -286,9 +299,9 @@ impl Table {
         }
     }
 
-    /// Whether nobody serves any more by a lease that was given up to `since_ms`; 0 is before the first.
+    /// Whether nobody serves any more by a lease that was given up to `since_ms`.
     fn is_over(&self, since_ms: u64, now_ms: u64) -> bool {
-        since_ms == 0 || now_ms.saturating_sub(since_ms) >= self.terms.over_ms(self.longest_lease_ms)
+        now_ms.saturating_sub(since_ms) >= self.terms.over_ms(self.out.longest_ms)
     }
 
     /// Whether a peer that is heard was silent until so shortly ago that others may still be on their way back.

@@ -48,21 +48,21 @@ fn looked_back_ms(most_ms: u64, drift_ms: u64) -> u64 {
     most_ms.saturating_add(drift_ms).saturating_mul(2)
 }
 
-/// When the history was last cut off, in ms of mesh time: where a backup was restored, or what a majority knew was lost. 0 where
-/// it never was, or so long ago that it is not kept.
+/// When the history was last cut off, in ms of mesh time: where a backup was restored, or what a majority knew was lost. None
+/// where it never was, or so long ago that it is not kept.
 #[derive(Debug, Default)]
 pub(super) struct Forked {
     /// The last timeline that was looked up, and its beginning.
-    known: Option<(TimelineId, u64)>,
+    known: Option<(TimelineId, Option<u64>)>,
 }
 
 impl Forked {
     /// # Errors
     /// History could not be read.
-    pub fn at_ms(&mut self, view: &View) -> Result<u64, Error> {
+    pub fn at_ms(&mut self, view: &View) -> Result<Option<u64>, Error> {
         let timelines = view.state().mesh.mesh().map(|mesh| mesh.timelines.as_slice());
         let Some([.., last]) = timelines.filter(|timelines| timelines.len() > 1) else {
-            return Ok(0);
+            return Ok(None);
         };
         if let Some((_, at_ms)) = self.known.filter(|(of, _)| *of == last.id) {
             return Ok(at_ms);
@@ -70,9 +70,9 @@ impl Forked {
         // The first of its own is what it began with.
         let first = Revision(last.fork.0.saturating_add(1));
         let at_ms = if first < View::oldest(view) {
-            0
+            None
         } else {
-            view.time_ms(first)?.unwrap_or_default()
+            view.time_ms(first)?
         };
         self.known = Some((last.id, at_ms));
         Ok(at_ms)

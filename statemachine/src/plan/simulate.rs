@@ -200,21 +200,19 @@ fn peers(mesh: &MeshState, scenario: &Scenario) -> Result<BTreeMap<PeerId, Peer>
         }
         peer.spec.check()?;
     }
-    let zones: BTreeSet<String> = peers.values().map(|peer| peer.spec.zone.clone()).collect();
+    // Before anybody goes: a zone may be named beside all of its peers.
+    let mut zones = scenario.without_zones.iter();
+    let unknown = zones.find(|zone| !peers.values().any(|peer| peer.spec.zone == **zone));
     for id in &scenario.without {
         if peers.remove(id).is_none() {
             return Err(Rejection::invalid("without", format!("there is no peer `{id}`")));
         }
     }
-    for zone in &scenario.without_zones {
-        peers.retain(|_, peer| peer.spec.zone != *zone);
-        if !zones.contains(zone) {
-            return Err(Rejection::invalid(
-                "withoutZones",
-                format!("no peer is in zone `{zone}`"),
-            ));
-        }
+    if let Some(zone) = unknown {
+        let why = format!("no peer is in zone `{zone}`");
+        return Err(Rejection::invalid("withoutZones", why));
     }
+    peers.retain(|_, peer| !scenario.without_zones.contains(&peer.spec.zone));
     Ok(peers)
 }
 

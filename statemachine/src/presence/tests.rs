@@ -81,6 +81,10 @@ impl Fleet {
     }
 }
 
+fn out(longest_ms: u64, forked_ms: Option<u64>) -> Out {
+    Out { longest_ms, forked_ms }
+}
+
 #[test]
 fn a_silent_peer_is_suspected_then_dead_then_alive_again() {
     let mut fleet = Fleet::new(10);
@@ -158,7 +162,7 @@ fn where_the_history_was_cut_off_leases_wait_for_those_that_it_does_not_know_of(
     fleet.now_ms += 3_600_000;
     fleet.elect();
     let (terms, forked_ms) = (Terms::default(), fleet.now_ms);
-    fleet.table.set_terms(terms, terms.lease_ms, forked_ms);
+    fleet.table.set_terms(terms, out(terms.lease_ms, Some(forked_ms)));
     fleet.leases.clear();
     let over_ms = terms.over_ms(terms.lease_ms);
     while fleet.now_ms + 1_000 - forked_ms < over_ms {
@@ -310,10 +314,10 @@ fn a_shorter_lease_shortens_none_that_was_given() {
         suspect_after_ms: 1_500,
         ..Terms::default()
     };
-    fleet.table.set_terms(short, 10_000, 0);
+    fleet.table.set_terms(short, out(10_000, None));
     fleet.seconds(12, |peer| peer != 3);
     assert_eq!(fleet.count(Health::Dead), 0);
-    fleet.table.set_terms(short, 1_000, 0);
+    fleet.table.set_terms(short, out(1_000, None));
     fleet.seconds(1, |peer| peer != 3);
     assert_eq!(fleet.count(Health::Dead), 1);
 }

@@ -86,16 +86,19 @@ fn shape(world: &World, operation: &OperationId, most: usize) -> Command {
     .unwrap()
 }
 
+fn delete(forced: bool) -> Command {
+    DeleteNamespace { id: orders(), forced }.command().unwrap()
+}
+
+/// The operation on the namespace that runs.
+fn under_way(world: &World) -> OperationId {
+    let namespace = world.state.mesh.namespace(&orders()).unwrap();
+    namespace.operation.clone().unwrap()
+}
+
 /// Works an operation on the namespace off.
 pub fn finish(world: &mut World, most: usize) {
-    let operation = world
-        .state
-        .mesh
-        .namespace(&orders())
-        .unwrap()
-        .operation
-        .clone()
-        .unwrap();
+    let operation = under_way(world);
     while world.state.mesh.operation(&operation).unwrap().state == OperationState::Running {
         let command = shape(world, &operation, most);
         world.run(command).unwrap();
@@ -119,6 +122,14 @@ pub fn world(peers: u8, shards: u32, replicas: u32, hand_off: HandOff) -> World 
 pub fn observe(peer: &PeerId, from: Health, to: Health) -> Command {
     let seen = vec![(peer.clone(), from, to)];
     ObservePeers { seen }.command().unwrap()
+}
+
+/// The first peers are alive.
+fn heard(world: &mut World, peers: u8) {
+    for peer in 0..peers {
+        let alive = observe(&peer_id(peer), Health::Unknown, Health::Alive);
+        world.run(alive).unwrap();
+    }
 }
 
 pub fn shard(world: &World, index: u32) -> Shard {
@@ -161,14 +172,7 @@ fn a_namespace_is_made_in_batches_and_taken_away() {
         world.run(register(peer)).unwrap();
     }
     world.run(create(1_200, 1, HandOff::Exclusive)).unwrap();
-    let operation = world
-        .state
-        .mesh
-        .namespace(&orders())
-        .unwrap()
-        .operation
-        .clone()
-        .unwrap();
+    let operation = under_way(&world);
     let first = shape(&world, &operation, 500);
     world.run(first.clone()).unwrap();
     // What a deposed leader sends again is refused.
@@ -191,7 +195,6 @@ fn a_namespace_is_made_in_batches_and_taken_away() {
     );
     world.state.mesh.recount(&mut |_| true).unwrap();
 
-    let delete = |forced| DeleteNamespace { id: orders(), forced }.command().unwrap();
     let served = world.run(delete(false));
     assert!(
         matches!(served, Err(Rejection::NamespaceInUse { served: 1_200, .. })),
@@ -214,16 +217,7 @@ fn a_namespace_that_is_made_again_has_later_tokens() {
         world.run(hold(Hold::Enable)).unwrap();
     }
     let before = shard(&world, 1);
-    world
-        .run(
-            DeleteNamespace {
-                id: orders(),
-                forced: true,
-            }
-            .command()
-            .unwrap(),
-        )
-        .unwrap();
+    world.run(delete(true)).unwrap();
     finish_deleting(&mut world);
     world.run(create(4, 0, HandOff::Exclusive)).unwrap();
     finish(&mut world, 500);
@@ -238,29 +232,9 @@ fn a_namespace_that_is_made_again_has_later_tokens() {
 #[test]
 fn a_namespace_keeps_its_name_until_nobody_can_serve_its_shards() {
     let mut world = world(3, 4, 0, HandOff::Exclusive);
-    for peer in 0..3 {
-        world
-            .run(observe(&peer_id(peer), Health::Unknown, Health::Alive))
-            .unwrap();
-    }
-    world
-        .run(
-            DeleteNamespace {
-                id: orders(),
-                forced: true,
-            }
-            .command()
-            .unwrap(),
-        )
-        .unwrap();
-    let operation = world
-        .state
-        .mesh
-        .namespace(&orders())
-        .unwrap()
-        .operation
-        .clone()
-        .unwrap();
+    heard(&mut world, 3);
+    world.run(delete(true)).unwrap();
+    let operation = under_way(&world);
     let gone = shape(&world, &operation, 500);
     world.run(gone).unwrap();
     assert_eq!(world.state.mesh.shard_count(), 0);
@@ -298,14 +272,7 @@ fn making_a_namespace_can_be_cancelled_halfway() {
     let mut world = World::new();
     world.run(register(0)).unwrap();
     world.run(create(900, 0, HandOff::Exclusive)).unwrap();
-    let id = world
-        .state
-        .mesh
-        .namespace(&orders())
-        .unwrap()
-        .operation
-        .clone()
-        .unwrap();
+    let id = under_way(&world);
     let batch = shape(&world, &id, 400);
     world.run(batch).unwrap();
     world.run(CancelOperation { id: id.clone() }.into()).unwrap();
@@ -350,11 +317,7 @@ fn what_is_not_possible_is_refused_with_what_was_measured() {
 #[test]
 fn a_move_between_peers_that_act_waits_for_both() {
     let mut world = world(3, 8, 1, HandOff::Exclusive);
-    for peer in 0..3 {
-        world
-            .run(observe(&peer_id(peer), Health::Unknown, Health::Alive))
-            .unwrap();
-    }
+    heard(&mut world, 3);
     let before = shard(&world, 0);
     let to = another(&world, 0, 3);
     world.run(move_to(0, &to)).unwrap();
@@ -401,11 +364,7 @@ fn held_shards_stay_and_disabling_fences() {
 #[test]
 fn batches_of_moves_keep_to_the_limits() {
     let mut world = world(3, 60, 0, HandOff::Exclusive);
-    for peer in 0..3 {
-        world
-            .run(observe(&peer_id(peer), Health::Unknown, Health::Alive))
-            .unwrap();
-    }
+    heard(&mut world, 3);
     let from = peer_id(0);
     let owned: Vec<ShardId> = world.state.mesh.owned_by(&from).cloned().collect();
     let moves = owned
@@ -672,11 +631,7 @@ fn the_shards_of_a_dead_peer_go_to_those_who_hold_copies() {
 #[test]
 fn a_move_that_nobody_works_on_is_given_up() {
     let mut world = world(3, 9, 0, HandOff::Exclusive);
-    for peer in 0..3 {
-        world
-            .run(observe(&peer_id(peer), Health::Unknown, Health::Alive))
-            .unwrap();
-    }
+    heard(&mut world, 3);
     let owner = shard(&world, 0).owner;
     let to = another(&world, 0, 3);
     world.run(move_to(0, &to)).unwrap();

@@ -97,6 +97,12 @@ struct Table {
     cells: Vector<Option<Arc<Cell>>>,
 }
 
+impl Table {
+    fn made_at(&self) -> Option<u64> {
+        self.cells.iter().flatten().next().map(|cell| cell.created_revision)
+    }
+}
+
 /// The most names of peers that are remembered: twice as many as a mesh has.
 const NAMES_MAX: usize = 20_000;
 
@@ -192,8 +198,7 @@ impl View {
 
     /// Where the first shard of a namespace was made; none where it is not here. It tells namespaces of one name apart.
     pub(super) fn made_at(&self, namespace: &str) -> Option<u64> {
-        let first = self.tables.get(namespace)?.cells.iter().flatten().next();
-        first.map(|cell| cell.created_revision)
+        self.tables.get(namespace)?.made_at()
     }
 
     /// A namespace has this many shards. Not taken where it is another of the same name: one that is gone, or one whose
@@ -251,15 +256,8 @@ impl View {
                     }
                 }
                 for (namespace, old) in before {
-                    // Its first shard tells whether it is the namespace that was counted, or another of that name.
-                    let first = |table: &Table| {
-                        table
-                            .cells
-                            .get(0)
-                            .and_then(Option::as_ref)
-                            .map(|cell| cell.created_revision)
-                    };
-                    let same = self.tables.get(&namespace).and_then(first) == first(&old);
+                    // It may be another of that name, and not the one that was counted.
+                    let same = self.made_at(&namespace) == old.made_at();
                     if let Some(count) = old.count.filter(|_| same) {
                         self.learn(&namespace, count);
                     }

@@ -135,9 +135,14 @@ impl Api {
         let shown = stands_for(&found, epoch);
         let before = before.filter(|before| before.shown == shown);
         self.count(if before.is_some() { "items" } else { "anew" });
+        let anew;
         let (items, last) = match &before {
-            Some(before) => (Bytes::copy_from_slice(before.items()), before.last.clone()),
-            None => encoded(&page, &found, epoch),
+            Some(before) => (before.items(), before.last.clone()),
+            None => {
+                let last;
+                (anew, last) = encoded(&page, &found, epoch);
+                (&*anew, last)
+            }
         };
         let rest = v1::ListShardsResponse {
             items: Vec::new(),
@@ -149,7 +154,7 @@ impl Api {
             epoch: epoch.0,
             version_vector: convert::version_vector(&mesh),
         };
-        let made = Made::new(&[&items, &rest.to_wire()])?;
+        let made = Made::new(&[items, &rest.to_wire()])?;
         self.pages.put(Arc::new(Kept {
             question: page.question(),
             position: page.position,

@@ -320,6 +320,14 @@ fn the_shards_of_dead_and_silent_peers_are_served_by_others_and_nobody_serves_tw
 fn a_namespace_that_is_made_again_is_served_by_nobody_twice() {
     let mesh = Mesh::start(Options::default()).unwrap();
     let mut fleet = Fleet::start(&mesh, 4, 40, &[]);
+    // It has what a namespace that is made anew gives to somebody else, and under later tokens than the first.
+    let shards = wait(listed(&client(&mesh, "observe"))).1;
+    for shard in shards.iter().filter(|shard| shard.owner == "peer-0001").take(4) {
+        let id = format!("demo/{}", shard.shard);
+        mesh.mesh(["shards", "move", &id, "--to", "peer-0002", "--wait"])
+            .ok()
+            .unwrap();
+    }
     fleet.order("cut peer-0002", SOON);
     let deleted = [
         "namespaces",
